@@ -1,0 +1,165 @@
+"""Who acts when a policy is evaluated or played: a trained run, an SB3 policy, the expert, chance.
+
+    runs/NAME                a run directory, its newest valid checkpoint
+    runs/NAME/checkpoints/step_000000012345
+    model.zip                a policy saved by stable-baselines3
+    expert, expert:FLAW      the task's scripted expert, or its flawed variant
+    random                   uniform actions within their limits
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.errors import HydraException
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from embodied.agent import Policy
+from embodied.arguments import amend
+from embodied.config import compose_config, resolved
+from embodied.env import Stepper, TaskEnv
+from embodied.errors import UserError, unknown
+from embodied.run import Run, load_policy, open_run
+from embodied.task import Task
+from embodied.types import Carry, Obs
+
+ROWS = 64
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Something that acts; `name` says exactly what (a checkpoint's step and hash)."""
+
+    name: str
+    policy: Callable[[Stepper], Policy]
+    run: Run | None = None
+
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return self.name if self.run is None else f"after {self.run.checkpoint.step:,} steps"
+
+    @property
+    def folder(self) -> Path | None:
+        """Where what is found out about it belongs: never inside a checkpoint."""
+        if self.run is None:
+            return None
+        return self.run.path.parent if self.run.path == self.run.checkpoint.path else self.run.path
+
+    def worlds(
+        self, overrides: Sequence[str] = (), config_dir: str | Path | None = None
+    ) -> DictConfig:
+        """The configuration of the worlds to act in: those it was trained in, with `overrides`.
+
+        One that was not trained by us, or that gets another `env=`, acts in worlds composed anew.
+        """
+        overrides = [text for text in overrides if not text.startswith("agent")]
+        groups = {text.partition("=")[0] for text in overrides}
+        if self.run is not None and not groups & {"env", "sim", "robot"}:
+            return amend(self.run.cfg, overrides)
+        if "env" not in groups:
+            raise UserError(f"{self.name}: say in which worlds, as env=NAME")
+        return OmegaConf.create(resolved(compose_config(overrides, config_dir=config_dir)))
+
+
+def find_actor(who: str, overrides: Sequence[str] = (), trust_pickle: bool = False) -> Actor:
+    """The actor that `who` names, see the head of this file; `agent.device=cpu` changes its agent.
+
+    With `trust_pickle` the pickled parts of an SB3 model are run. Raises `UserError`.
+    """
+    kind, _, flaw = who.partition(":")
+    if kind == "expert":
+        return Actor(who, lambda env: Expert(env, flaw or None))
+    if who == "random":
+        return Actor(who, Chance)
+    if who.endswith(".zip"):
+        return _sb3(Path(who), trust_pickle)
+    run = open_run(who)
+    run.cfg = amend(run.cfg, [text for text in overrides if text.startswith("agent")])
+    for line in run.checkpoint.skipped:
+        print(f"passed over: {line}", file=sys.stderr)
+    manifest = json.loads((run.checkpoint.path / "manifest.json").read_bytes())
+    name = f"{run.checkpoint.path.name}@{manifest['sha256'][:12]}"
+    return Actor(name, lambda env: InBlocks(load_policy(run, env)), run)
+
+
+def _sb3(path: Path, trust_pickle: bool) -> Actor:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        load = get_method("embodied.agents.sb3_ppo.load_sb3_zip")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    except (HydraException, ImportError) as error:
+        raise UserError(f"{path}: needs stable-baselines3 ({error})") from error
+    name = f"{path.name}@{digest[:12]}"
+    return Actor(name, lambda env: InBlocks(load(path, env, trust_pickle)))
+
+
+class InBlocks:
+    """A policy that is always asked about `ROWS` worlds at once.
+
+    Matrix products of another height differ in the last bits, and physics makes them grow: in
+    blocks of one height, a world's actions do not depend on how many others there are.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.action_spec = policy, policy.action_spec
+
+    def carry(self, num_worlds: int) -> Carry:
+        return self.policy.carry(num_worlds)
+
+    def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, np.ndarray]:
+        count = len(next(iter(obs.values())))
+        carries, actions = [], []
+        for start in range(0, count, ROWS):
+            used = min(ROWS, count - start)
+            rows = (start + np.arange(ROWS)) % count  # the last block is filled up with others
+            before, seen = ({k: v[rows] for k, v in part.items()} for part in (carry, obs))
+            after, action = self.policy.act(before, seen, greedy)
+            carries.append({k: v[:used] for k, v in after.items()})
+            actions.append(action[:used])
+        return {k: np.concatenate([c[k] for c in carries]) for k in carry}, np.concatenate(actions)
+
+
+class Expert:
+    """The task's scripted expert, or one of its flaws."""
+
+    def __init__(self, env: Stepper, flaw: str | None = None) -> None:
+        if not isinstance(env, TaskEnv) or type(env.task).expert is Task.expert:
+            raise UserError(f"{env.name} has no scripted expert")
+        flaws = [known.name for known in env.task.flaws]
+        if flaw is not None and flaw not in flaws:
+            raise unknown(f"flaw of {env.name}'s expert", flaw, flaws)
+        self.env, self.flaw, self.action_spec = env, flaw, env.action_spec
+
+    def carry(self, num_worlds: int) -> Carry:
+        return {}
+
+    def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, np.ndarray]:
+        return carry, self.env.expert(self.flaw)
+
+
+class Chance:
+    """Actions drawn uniformly within their limits (a standard normal where there are none)."""
+
+    def __init__(self, env: Stepper, seed: int = 0) -> None:
+        self.action_spec: Any = env.action_spec
+        self.space = copy.deepcopy(env.action_space)
+        self.space.seed(seed)
+
+    def carry(self, num_worlds: int) -> Carry:
+        return {}
+
+    def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, np.ndarray]:
+        count = len(next(iter(obs.values())))
+        actions = [np.reshape(self.space.sample(), -1) for _ in range(count)]
+        return carry, np.stack(actions).astype(np.float32)

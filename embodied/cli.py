@@ -1,0 +1,240 @@
+"""The command line: `embodied VERB ...`. A verb's module is imported only when the verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from embodied import __version__
+from embodied.errors import UserError, unknown
+
+Options = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """What a verb does, how it is called, and the function that does it."""
+
+    run: Callable[[list[str], Options], int | None]
+    summary: str
+    usage: str
+    details: str = ""
+    options: tuple[str, ...] = ()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0 done, 1 `doctor` found something missing, 2 bad input (one line on stderr), 130 Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except UserError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `embodied list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    name, *rest = arguments
+    if name in ("-V", "--version"):
+        print(f"embodied {__version__}")
+        return 0
+    if name not in VERBS:
+        raise unknown("verb", name, VERBS)
+    verb = VERBS[name]
+    if {"-h", "--help"} & set(rest):
+        print(f"usage: embodied {verb.usage}\n\n{verb.summary}\n\n{verb.details}".rstrip())
+        return 0
+    positional, options = _split(name, verb, rest)
+    return verb.run(positional, options) or 0
+
+
+def _split(name: str, verb: Verb, arguments: list[str]) -> tuple[list[str], Options]:
+    """Arguments without their `--name VALUE` options, and those."""
+    positional: list[str] = []
+    options: Options = dict.fromkeys(verb.options)
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("--") or not verb.options:
+            positional.append(argument)
+            continue
+        option, equals, value = argument.partition("=")
+        if option not in verb.options:
+            raise unknown(f"option of {name}", option, verb.options)
+        options[option] = value if equals else next(rest, None)
+        if not options[option]:
+            raise UserError(f"{option} needs a value: embodied {name} --help")
+    return positional, options
+
+
+def _train(arguments: list[str], options: Options) -> None:
+    from embodied.train import train
+
+    train(arguments, options["--resume"], options["--config-dir"])
+
+
+def _fit(arguments: list[str], options: Options) -> None:
+    from embodied.fit import fit
+
+    out = [text.removeprefix("out=") for text in arguments if text.startswith("out=")]
+    if len(out) != 1 or not out[0]:
+        raise UserError("say where to save the reward model: out=FOLDER")
+    overrides = [text for text in arguments if not text.startswith("out=")]
+    for name, value in fit(overrides, out[0], options["--config-dir"]).items():
+        print(f"{name:<24}{value:.4g}" if isinstance(value, float) else f"{name:<24}{value}")
+    print(f"saved; use it as reward_model.NAME.path={out[0]}")
+
+
+def _eval(arguments: list[str], options: Options) -> int:
+    from embodied.evaluate import evaluate
+
+    if options["--against"]:
+        arguments.append(f"against={options['--against']}")
+    return evaluate(_who("eval", arguments), arguments[1:], options["--config-dir"])
+
+
+def _play(arguments: list[str], options: Options) -> int:
+    from embodied.play import play
+
+    return play(_who("play", arguments), arguments[1:], options["--config-dir"])
+
+
+def _who(verb: str, arguments: list[str]) -> str:
+    if not arguments or "=" in arguments[0]:
+        raise UserError(f"say who acts: embodied {verb} RUN, expert or random (see --help)")
+    return arguments[0]
+
+
+def _list(arguments: list[str], options: Options) -> int:
+    from embodied.catalogue import catalogue
+
+    if len(arguments) > 1:
+        raise UserError("list takes one group at most: embodied list env")
+    return catalogue(arguments[0] if arguments else None, options["--config-dir"])
+
+
+def _doctor(arguments: list[str], options: Options) -> int:
+    from embodied.doctor import doctor
+
+    if arguments:
+        raise UserError(f"doctor takes no arguments, not {arguments[0]!r}")
+    return doctor()
+
+
+def _demo(arguments: list[str], options: Options) -> int:
+    from embodied.demo import demo
+
+    return demo(arguments)
+
+
+WHO = """\
+RUN is a run directory, one of its checkpoints, a policy of stable-baselines3 (model.zip),
+the scripted expert (expert) or one of its flaws (expert:slow), or random; the last four need
+env=NAME. Further key=value arguments change the worlds: env.max_steps=200 sim.threads=1 ..."""
+
+VERBS = {
+    "train": Verb(
+        _train,
+        "Train a policy.",
+        "train [KEY=VALUE ...] [--resume RUN] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied train env=pick_cube agent=ppo num_envs=256 total_steps=2e6
+            embodied train env=hopper agent.lr=3e-4 run_dir=runs/mine
+            embodied train --resume runs/mine            go on from its newest valid checkpoint
+
+            What there is to choose from: embodied list. Keys are those of the run's config.yaml.
+            --config-dir DIR adds your own options, as DIR/env/mine.yaml."""),
+        ("--resume", "--config-dir"),
+    ),
+    "fit": Verb(
+        _fit,
+        "Fit a reward model to rollouts of the scripted expert and its flaws.",
+        "fit reward_model=NAME env=NAME out=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
+        "embodied fit reward_model=success env=pick_cube out=runs/success num_envs=100",
+        ("--config-dir",),
+    ),
+    "eval": Verb(
+        _eval,
+        "Measure a policy on fixed seeds, with intervals; go on where it was interrupted.",
+        "eval RUN [KEY=VALUE ...] [--against RUN] [--config-dir DIR]",
+        WHO
+        + "\n\n"
+        + textwrap.dedent("""\
+            embodied eval runs/mine
+            embodied eval runs/mine episodes=500 greedy=false --against runs/other
+            embodied eval expert:near_miss env=pick_cube out=near_miss.jsonl
+
+            episodes=100 seed=10000 num_envs=64 greedy=true max_steps= out=FILE trust_pickle=false
+            Episode k runs with seed + k, whoever acts. Finished episodes are rows of eval.jsonl in
+            the run directory (or of FILE) and are not run again."""),
+        ("--against", "--config-dir"),
+    ),
+    "play": Verb(
+        _play,
+        "Watch a policy: write a video, or open MuJoCo's viewer.",
+        "play RUN [KEY=VALUE ...] [--config-dir DIR]",
+        WHO
+        + "\n\n"
+        + textwrap.dedent("""\
+            embodied play runs/mine
+            embodied play runs/mine episodes=1 num_envs=1 camera=wrist size=720x960 speed=0.5
+            embodied play expert:drops env=pick_cube out=drops.mp4
+
+            episodes=4 num_envs=4 seed=10000 camera= size=480x640 speed=1 seconds=20 greedy=true
+            max_steps= out=video.mp4 viewer=false trust_pickle=false"""),
+        ("--config-dir",),
+    ),
+    "list": Verb(
+        _list,
+        "List what there is to choose from.",
+        "list [env|agent|reward_model|robot|sim] [--config-dir DIR]",
+        "embodied list env",
+        ("--config-dir",),
+    ),
+    "doctor": Verb(
+        _doctor,
+        "Say what is installed, what is missing and how to get it.",
+        "doctor",
+        "Exit code 1 if something essential is missing.",
+    ),
+    "demo": Verb(
+        _demo,
+        "Train a policy on a real task in a few minutes and show the result.",
+        "demo [KEY=VALUE ...]",
+        "embodied demo",
+    ),
+}
+
+
+def _help() -> str:
+    lines = [
+        "usage: embodied VERB ...",
+        "",
+        "A workbench for the reward side of robot learning.",
+        "",
+        *(f"  {name:<8}{verb.summary}" for name, verb in VERBS.items()),
+        "",
+        "  embodied VERB --help    how it is used",
+        "  embodied --version      which one this is",
+        "",
+        "Start with `embodied doctor`, `embodied demo`, or",
+        "  embodied train env=half_cheetah",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""The collector: steps a policy through the worlds and owns everything that lives between steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from embodied.agent import Policy
+from embodied.env import Stepper
+from embodied.errors import UserError
+from embodied.reward_model import Rewards
+from embodied.types import FAULTS, Array, Carry, Obs, Step, Trajectory
+
+
+class Episodes:
+    """Running totals of every world's episode, and the finished ones since the last `drain`."""
+
+    def __init__(self, num_worlds: int) -> None:
+        self._totals: dict[str, np.ndarray] = {
+            "return": np.zeros(num_worlds),
+            "length": np.zeros(num_worlds),
+            "success": np.zeros(num_worlds),
+        }
+        self._finished: list[dict[str, np.ndarray]] = []
+        self._partial = np.zeros(num_worlds, bool)
+
+    def skip_current(self) -> None:
+        """Leave the running episodes out of the figures: they were cut short on purpose."""
+        self._partial[:] = True
+
+    def add(self, step: Step, done: np.ndarray) -> None:
+        totals = self._totals
+        totals["return"] += step.reward
+        totals["length"] += 1.0
+        np.maximum(totals["success"], step.success, out=totals["success"])
+        for name, value in step.reward_terms.items():
+            if f"term/{name}" not in totals:
+                totals[f"term/{name}"] = np.zeros(len(done))
+            totals[f"term/{name}"] += value
+        if done.any():
+            whole = done & ~self._partial
+            if whole.any():
+                self._finished.append({name: value[whole] for name, value in totals.items()})
+            for value in totals.values():
+                value[done] = 0.0
+            self._partial &= ~done
+
+    def drain(self) -> dict[str, np.ndarray]:
+        """Totals of the episodes finished since the last call, one array a figure."""
+        finished, self._finished = self._finished, []
+        names = finished[-1] if finished else ()
+        return {name: np.concatenate([f[name] for f in finished if name in f]) for name in names}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "totals": {name: value.copy() for name, value in self._totals.items()},
+            "finished": list(self._finished),
+            "partial": self._partial.copy(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._totals = {k: np.array(v) for k, v in state["totals"].items()}
+        self._finished = [{k: np.array(v) for k, v in row.items()} for row in state["finished"]]
+        self._partial = np.array(state["partial"])
+
+
+class Collector:
+    """Rolls out a policy and labels what it did.
+
+    `collect` hands back `(T, N)` trajectories in which time never skips: the next call goes on
+    where this one stopped. A faulted step is kept, marked invalid; when more than
+    `max_fault_rate` of a rollout's steps are faults the run stops, since nothing sound is left
+    to learn from. With `stagger` the first episodes get limits of differing length, so that
+    worlds do not stay in step and every rollout sees all parts of an episode.
+    """
+
+    def __init__(
+        self, env: Stepper, rewards: Rewards, max_fault_rate: float = 0.1, stagger: bool = False
+    ) -> None:
+        self.env, self.rewards, self.max_fault_rate = env, rewards, max_fault_rate
+        self.stagger = stagger
+        self.episodes = Episodes(env.num_worlds)
+        self.faults = 0
+        self.steps = 0  # of every world together
+        self._obs: Obs | None = None
+        self._carry: Carry = {}
+        self._is_first = np.ones(env.num_worlds, bool)
+        self._episode_step = np.zeros(env.num_worlds, np.int64)
+
+    def start(self, policy: Policy) -> None:
+        """Begin episodes in all worlds."""
+        self._obs = self.env.reset()
+        if self.stagger and self.env.stagger():
+            self.episodes.skip_current()
+        self._carry = policy.carry(self.env.num_worlds)
+        self._is_first[:] = True
+        self._episode_step[:] = 0
+        self.rewards.begin(self._obs)
+
+    def collect(self, policy: Policy, steps: int) -> Trajectory:
+        """The next `steps` steps of all worlds, with rewards.
+
+        Raises `UserError` when too many steps fault.
+        """
+        if self._obs is None:
+            self.start(policy)
+        env, rollout = self.env, _Rollout(self.env, steps, self.rewards.readouts)
+        obs, carry = self._obs, self._carry
+        assert obs is not None
+        for t in range(steps):
+            carry, action = policy.act(carry, obs)
+            rollout.before(t, obs, action, self._is_first, self._episode_step)
+            step = env.step(action)
+            done = step.terminated | step.truncated
+            rollout.after(t, step, done, env)
+            self.episodes.add(step, done)
+            obs = step.obs
+            self._is_first = done
+            if done.any():
+                obs = env.reset(done)
+                carry = _restart(carry, policy, done)
+                self._episode_step = np.where(done, 0, self._episode_step + 1)
+            else:
+                self._episode_step = self._episode_step + 1
+        self._obs, self._carry = obs, carry
+        traj = rollout.trajectory(obs, self.steps)
+        self.steps += steps * env.num_worlds
+        self._check_faults(rollout.fault)
+        self.rewards.label(traj, rollout.episode_step)
+        return traj
+
+    def _check_faults(self, fault: np.ndarray) -> None:
+        count = int(np.count_nonzero(fault))
+        self.faults += count
+        if count > self.max_fault_rate * fault.size:
+            codes = np.bincount(fault.reshape(-1), minlength=len(FAULTS))
+            why = FAULTS[int(np.argmax(codes[1:])) + 1]
+            raise UserError(
+                f"{count} of {fault.size} steps faulted ({why}), more than "
+                f"max_fault_rate={self.max_fault_rate}: nothing sound is left to learn from"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "env": self.env.state_dict(),
+            "rewards": self.rewards.state_dict(),
+            "episodes": self.episodes.state_dict(),
+            "obs": self._obs,
+            "carry": dict(self._carry),
+            "is_first": self._is_first,
+            "episode_step": self._episode_step,
+            "steps": self.steps,
+            "faults": self.faults,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state; an env without an exact one restarts its episodes."""
+        self.steps, self.faults = int(state["steps"]), int(state["faults"])
+        self.env.load_state_dict(state["env"])
+        self.rewards.load_state_dict(state["rewards"])
+        if not self.env.exact_resume or state["obs"] is None:
+            return  # `collect` starts
+        self.episodes.load_state_dict(state["episodes"])
+        self._obs = {k: np.array(v) for k, v in state["obs"].items()}
+        self._carry = {k: np.array(v) for k, v in state["carry"].items()}
+        self._is_first = np.array(state["is_first"])
+        self._episode_step = np.array(state["episode_step"])
+
+
+def _restart(carry: Carry, policy: Policy, done: Array) -> Carry:
+    """The carry with the worlds of `done` as at an episode's start."""
+    if not carry:
+        return carry
+    fresh = policy.carry(len(done))
+    return {
+        k: np.where(done.reshape(-1, *(1,) * (v.ndim - 1)), fresh[k], v) for k, v in carry.items()
+    }
+
+
+class _Rollout:
+    """The arrays of one rollout, filled step by step."""
+
+    def __init__(self, env: Stepper, steps: int, readouts: frozenset[str]) -> None:
+        n = env.num_worlds
+        self.obs = {
+            key: np.empty((steps, n, *(box.shape or ())), _stored(box.dtype))
+            for key, box in env.observation_space.spaces.items()
+        }
+        self.action: np.ndarray | None = None
+        self.executed: np.ndarray | None = None
+        self.terminated = np.empty((steps, n), bool)
+        self.truncated = np.empty((steps, n), bool)
+        self.fault = np.empty((steps, n), np.int8)
+        self.is_first = np.empty((steps, n), bool)
+        self.episode_step = np.empty((steps, n), np.int64)
+        self.final_index = np.full((steps, n), -1, np.int64)
+        self.finals: list[Obs] = []
+        self.num_finals = 0
+        self.wanted = readouts
+        self.readouts: dict[str, np.ndarray] = {}
+
+    def before(
+        self, t: int, obs: Obs, action: Array, is_first: Array, episode_step: Array
+    ) -> None:
+        for key, buffer in self.obs.items():
+            buffer[t] = obs[key]
+        if self.action is None:
+            self.action = np.empty((len(self.fault), *action.shape), action.dtype)
+            self.executed = np.empty_like(self.action)
+        self.action[t] = action
+        self.is_first[t] = is_first
+        self.episode_step[t] = episode_step
+
+    def after(self, t: int, step: Step, done: Array, env: Stepper) -> None:
+        assert self.executed is not None
+        self.executed[t] = step.action_executed
+        self.terminated[t] = step.terminated
+        self.truncated[t] = step.truncated
+        self.fault[t] = step.fault
+        if self.wanted:
+            self._read(t, step, env)
+        if done.any():
+            worlds = np.flatnonzero(done)
+            self.finals.append({key: step.obs[key][worlds] for key in self.obs})
+            self.final_index[t, worlds] = self.num_finals + np.arange(len(worlds))
+            self.num_finals += len(worlds)
+
+    def _read(self, t: int, step: Step, env: Stepper) -> None:
+        """Keep the readouts that some reward model declares it needs."""
+        given: dict[str, Array] = {"reward": step.reward, "success": step.success}
+        given |= {f"term/{name}": value for name, value in step.reward_terms.items()}
+        if not self.wanted <= given.keys():
+            given |= env.readouts()
+        for name in self.wanted:
+            if name not in given:
+                known = ", ".join(sorted(given))
+                raise UserError(f"the env gives no readout {name!r}; it gives: {known}")
+            value = given[name]
+            if name not in self.readouts:
+                self.readouts[name] = np.empty((len(self.fault), *value.shape), value.dtype)
+            self.readouts[name][t] = value
+
+    def trajectory(self, last_obs: Obs, first_step: int) -> Trajectory:
+        steps, worlds = self.fault.shape
+        assert self.action is not None and self.executed is not None
+        final_obs = {
+            key: np.concatenate([f[key] for f in self.finals]).astype(buffer.dtype)
+            if self.finals
+            else np.empty((0, *buffer.shape[2:]), buffer.dtype)
+            for key, buffer in self.obs.items()
+        }
+        ids = np.arange(steps * worlds, dtype=np.int64).reshape(steps, worlds)
+        return Trajectory(
+            obs=self.obs,
+            last_obs={k: np.array(last_obs[k], b.dtype) for k, b in self.obs.items()},
+            action=self.action,
+            action_executed=self.executed,
+            reward=np.zeros((steps, worlds), np.float32),
+            reward_terms={},
+            terminated=self.terminated,
+            truncated=self.truncated,
+            is_first=self.is_first,
+            valid=self.fault == 0,
+            step_id=first_step + ids,
+            final_index=self.final_index,
+            final_obs=final_obs,
+            readouts=self.readouts,
+        )
+
+
+def _stored(dtype: np.dtype | None) -> np.dtype:
+    """Observations are kept in single precision, images in bytes."""
+    return np.dtype(np.float32) if np.issubdtype(dtype, np.floating) else np.dtype(dtype)

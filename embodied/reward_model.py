@@ -1,0 +1,227 @@
+"""The contract of a reward model, and how several of them become one learning signal.
+
+A model judges; the core shapes. `Rewards` asks each model for its value of every step, applies
+the statuses and the shaping in one place, and adds the weighted channels up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from embodied.errors import UserError, check_range
+from embodied.shaping import SHAPINGS, shape
+from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Array, Carry, Obs, Score, Trajectory
+
+KINDS = ("potential", "delta", "success", "reward", "preference")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model must be given. A privileged need is declared, never silent.
+
+    `readouts` are names a stepper supplies ("reward", "success", "term/NAME", or a task's own);
+    `cameras` are rendered when the model is due; `privileged` names the readouts among them that
+    a real robot has not got.
+    """
+
+    readouts: frozenset[str] = frozenset()
+    cameras: tuple[str, ...] = ()
+    privileged: frozenset[str] = frozenset()
+
+
+class RewardModel(Protocol):
+    """Scores steps. `score(...).value[t]` judges the *true successor* of step t.
+
+    `kind` says what a value means: "potential" (how far, higher is better), "delta" (signed
+    progress of the step), "success" (probability that it is done), "reward" (learn from it as it
+    is), "preference". `value_range` bounds it: an abstaining judge scores the lowest, so that
+    breaking the judge never pays. A causal model looks at no later step. Scoring a trajectory in
+    chunks, the carry handed on, equals scoring it whole, bit for bit.
+    """
+
+    kind: str
+    scope: str  # "step" or "episode"
+    causal: bool
+    needs: Needs
+    value_range: tuple[float, float]
+
+    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
+        """Episodes start in the worlds of `mask` (N,): new carry, and values of `obs` (N,)."""
+
+    def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+def due(every: int, episode_step: Array, done: Array) -> Array:
+    """Whether a model is asked about a step: every k-th of its episode, and always the last.
+
+    `episode_step` counts from 0 and `done` says that the step ended its episode; same shapes.
+    """
+    return ((episode_step + 1) % every == 0) | done
+
+
+@dataclass
+class Channel:
+    """A model and how its values are used.
+
+    `shaping` is one of `embodied.shaping.SHAPINGS`. With `threshold`, the model's own
+    `1[value >= threshold]` is added as a base reward, scaled by `bonus`.
+    """
+
+    name: str
+    model: RewardModel
+    weight: float = 1.0
+    shaping: str = "none"
+    every: int = 1
+    threshold: float | None = None
+    bonus: float = 1.0
+    clip: float = 1.0
+    carry: Carry = field(default_factory=dict)
+    last: Array | None = None  # (N,) the value held from the last query
+
+    def __post_init__(self) -> None:
+        key, model = f"reward_model.{self.name}", self.model
+        if self.shaping not in SHAPINGS:
+            raise UserError(f"{key}.shaping={self.shaping!r}: one of {', '.join(SHAPINGS)}")
+        check_range(key, weight=self.weight, bonus=self.bonus)
+        check_range(key, 1, every=self.every)
+        check_range(key, 0, clip=self.clip)
+        if model.kind not in KINDS:
+            raise UserError(f"{key}: kind {model.kind!r} is none of {', '.join(KINDS)}")
+        if self.shaping in ("potential", "delta", "held"):
+            if model.kind not in ("potential", "success"):
+                raise UserError(f"{key}: a model of kind {model.kind!r} gives no potential")
+            if not model.causal or model.scope != "step":
+                raise UserError(f"{key}: only a causal, step-wise model can be a potential online")
+        elif model.kind == "potential" and self.threshold is None:
+            raise UserError(f"{key}: a potential needs shaping=potential, delta or held")
+
+    @property
+    def gives_base(self) -> bool:
+        """Whether it rewards anything by itself; a potential alone teaches nothing."""
+        pays_bonus = self.threshold is not None and self.bonus != 0
+        return self.weight != 0 and (pays_bonus or self.shaping != "potential")
+
+
+class Rewards:
+    """All reward models of a run: asked together, shaped in the core, summed.
+
+    Raises `UserError` for a composition that cannot teach: potential shaping alone leaves every
+    policy with the same shaped return, minus the potential of its first state.
+    """
+
+    def __init__(self, channels: Mapping[str, Channel], num_worlds: int, gamma: float) -> None:
+        if not channels:
+            raise UserError("no reward model: give at least one, as reward_model=env")
+        if not any(channel.gives_base for channel in channels.values()):
+            raise UserError(
+                "potential shaping alone teaches nothing: add a base reward "
+                "(reward_model=[env,...]) or its own success (reward_model.NAME.threshold=0.5)"
+            )
+        self.channels = dict(channels)
+        self.gamma, self.num_worlds = gamma, num_worlds
+        self.counts = dict.fromkeys(("scored", "silent", "abstained", "failed"), 0)
+
+    @property
+    def readouts(self) -> frozenset[str]:
+        return frozenset().union(*(c.model.needs.readouts for c in self.channels.values()))
+
+    def begin(self, obs: Obs) -> None:
+        """All worlds start."""
+        mask = np.ones(self.num_worlds, bool)
+        for channel in self.channels.values():
+            channel.carry, first = channel.model.begin({}, mask, obs)
+            channel.last = np.asarray(first, np.float32)
+
+    def label(self, traj: Trajectory, episode_step: Array) -> None:
+        """Write `traj.reward`, `traj.reward_terms` and `traj.valid`.
+
+        `episode_step` (T, N) is each step's number in its episode, from 0.
+        """
+        total = np.zeros(traj.shape, np.float32)
+        done = traj.terminated | traj.truncated
+        for name, channel in self.channels.items():
+            asked = due(channel.every, episode_step, done)
+            before, after, status = self._values(channel, traj, asked)
+            term = shape(channel, before, after, status, traj.terminated, self.gamma)
+            if channel.shaping == "none":  # the others hold the last value through a failure
+                traj.valid &= status != FAILED
+            traj.valid &= np.isfinite(term)
+            traj.reward_terms[name] = term
+            total += np.float32(channel.weight) * term
+        traj.reward = np.where(traj.valid, total, np.float32(0.0))
+
+    def _values(
+        self, channel: Channel, traj: Trajectory, asked: Array
+    ) -> tuple[Array, Array, Array]:
+        """Values before and after every step (T, N), held where none is due, and statuses."""
+        firsts, score = self._score(channel, traj)
+        status = np.where(asked, score.status, SILENT).astype(np.int8)
+        value = np.where(status == ABSTAINED, channel.model.value_range[0], score.value)
+        value = value.astype(np.float32)
+        judged = (status == SCORED) | (status == ABSTAINED)
+        status[judged & ~np.isfinite(value)] = FAILED  # no verdict, whatever the model says
+        for name, code in zip(self.counts, (SCORED, SILENT, ABSTAINED, FAILED), strict=True):
+            self.counts[name] += int(np.count_nonzero(status == code))
+        before, after = np.empty_like(value), np.empty_like(value)
+        assert channel.last is not None
+        last = channel.last
+        for t in range(traj.shape[0]):
+            start = traj.is_first[t]
+            last = np.where(start, firsts[t], last)
+            before[t] = last
+            told = (status[t] == SCORED) | (status[t] == ABSTAINED)
+            last = np.where(told, value[t], last)
+            after[t] = last
+        channel.last = last
+        return before, after, status
+
+    def _score(self, channel: Channel, traj: Trajectory) -> tuple[Array, Score]:
+        """The model's scores, and its value of the first observation where an episode starts.
+
+        A model without a carry is asked once; one with a carry episode start by episode start.
+        """
+        model = channel.model
+        firsts = np.zeros(traj.shape, np.float32)
+        starts = np.flatnonzero(traj.is_first.any(axis=1))
+        if not channel.carry:
+            for t in starts:
+                obs = {key: value[t] for key, value in traj.obs.items()}
+                _, firsts[t] = model.begin({}, traj.is_first[t], obs)
+            return firsts, model.score({}, traj)[1]
+        edges = [0, *(int(t) for t in starts if t > 0), traj.shape[0]]
+        parts = []
+        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            mask = traj.is_first[start]
+            if mask.any():
+                obs = {key: value[start] for key, value in traj.obs.items()}
+                channel.carry, firsts[start] = model.begin(channel.carry, mask, obs)
+            channel.carry, score = model.score(channel.carry, traj.slice(start, stop))
+            parts.append(score)
+        value = np.concatenate([part.value for part in parts])
+        status = np.concatenate([part.status for part in parts])
+        return firsts, Score(value, status)
+
+    def state_dict(self) -> dict[str, Any]:
+        channels = {
+            name: {"model": c.model.state_dict(), "carry": dict(c.carry), "last": c.last}
+            for name, c in self.channels.items()
+        }
+        return {"channels": channels, "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.counts = dict(state["counts"])
+        for name, channel in self.channels.items():
+            if name not in state["channels"]:
+                raise UserError(f"the checkpoint has no reward model {name!r}")
+            saved = state["channels"][name]
+            channel.model.load_state_dict(saved["model"])
+            channel.carry = {k: np.array(v) for k, v in saved["carry"].items()}
+            channel.last = None if saved["last"] is None else np.array(saved["last"])

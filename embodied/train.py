@@ -1,0 +1,258 @@
+"""`embodied train`: compose, collect, update, log, save; and go on after any interruption."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from embodied.agent import Agent
+from embodied.build import make_agent, make_env, make_rewards
+from embodied.checkpoint import save_checkpoint
+from embodied.collect import Collector
+from embodied.config import compose_config, resolved
+from embodied.env import Stepper
+from embodied.errors import UserError
+from embodied.run import open_run, reward_hash, versions, write_json
+from embodied.run_log import RunLog, progress_bar
+
+
+def train(
+    overrides: Sequence[str] = (),
+    resume: str | Path | None = None,
+    config_dir: str | Path | None = None,
+) -> Path:
+    """Train as configured and return the run directory.
+
+    With `resume`, a run directory is continued from its newest valid checkpoint; for an env with
+    a state this equals the uninterrupted run bit for bit. Overrides may then only raise
+    `total_steps` and change what does not touch learning.
+
+    Raises `UserError` before anything is written, or when a run can no longer learn.
+    """
+    if resume is not None:
+        run = open_run(resume)
+        cfg = run.cfg
+        for text in overrides:
+            key, _, value = text.partition("=")
+            if key not in RESUMABLE:
+                free = ", ".join(RESUMABLE)
+                raise UserError(f"--resume: {key} is fixed by the run; free to change: {free}")
+            OmegaConf.update(cfg, key, OmegaConf.create(f"v: {value}").v)
+        training = Training(cfg, run.path)
+        training.load(run.checkpoint.state)
+        say(f"resuming {run.path} at {training.collector.steps:,} steps")
+        for line in run.checkpoint.skipped:
+            say(f"passed over: {line}")
+        if not training.env.exact_resume:
+            say(f"{training.env.name} cannot save its state: its episodes start anew")
+    else:
+        cfg = OmegaConf.create(resolved(compose_config(overrides, config_dir=config_dir)))
+        path = Path(cfg.run_dir or _default_name(cfg))
+        if (path / "checkpoints").exists() or (path / "log.jsonl").exists():
+            raise UserError(f"{path} holds a run already: --resume {path}, or another run_dir")
+        training = Training(cfg, path)
+        training.write_header()
+    training.run()
+    return training.path
+
+
+RESUMABLE = ("total_steps", "checkpoint_every_s", "keep_checkpoints", "tensorboard", "video")
+
+
+class Training:
+    """The parts of a run and its loop."""
+
+    def __init__(self, cfg: DictConfig, path: Path) -> None:
+        if cfg.total_steps < 1:
+            raise UserError(f"total_steps={cfg.total_steps}: give a whole number >= 1")
+        self.cfg, self.path = cfg, path
+        self.env: Stepper = make_env(cfg)
+        self.agent: Agent = make_agent(cfg, self.env)
+        self.rewards = make_rewards(cfg, self.env, self.agent.gamma)
+        self.collector = Collector(self.env, self.rewards, cfg.max_fault_rate, cfg.stagger)
+        self.recent: dict[str, deque[float]] = {
+            name: deque(maxlen=int(cfg.stop_window)) for name in ("return", "success")
+        }
+        self.elapsed_s = 0.0
+        self.told = time.monotonic()
+        self.stop_requested = False
+
+    def write_header(self) -> None:
+        """What the run is made of, before its first step."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.cfg, self.path / "config.yaml")
+            header = {
+                "env": self.env.name,
+                "seed": self.cfg.seed,
+                "reward_hash": reward_hash(self.cfg, self.env, self.rewards),
+                "started": datetime.now().isoformat(timespec="seconds"),
+                "command": ["embodied", *sys.argv[1:]],
+                "versions": versions(),
+            }
+            write_json(self.path / "run.json", header)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.path}: {error.strerror}") from error
+
+    def run(self) -> None:
+        """Train until the budget, a goal or Ctrl-C; always leave a checkpoint."""
+        log = RunLog(self.path, self.cfg.tensorboard, self.collector.steps)
+        progress, bar = progress_bar(self.cfg.total_steps, self.collector.steps)
+        saved = time.monotonic()
+
+        def after_update(figures: Mapping[str, float]) -> bool:
+            """Log, show and save; whether to stop."""
+            nonlocal saved
+            log.row(figures)
+            shown = _headline(figures)
+            progress.update(bar, completed=int(figures["steps"]), figures=shown)
+            if progress.disable and time.monotonic() - self.told > 10.0:
+                self.told = time.monotonic()
+                say(f"{int(figures['steps']):>12,} steps  {shown}")
+            if time.monotonic() - saved > self.cfg.checkpoint_every_s:
+                self.save()
+                saved = time.monotonic()
+            return self.stop_requested or self._goal_reached()
+
+        say(f"training {self.env.name} in {self.path}")
+        with _InterruptFlag(self), progress:
+            self._loop(after_update)
+        self.save()
+        log.plot(self.path / "curves.png")
+        log.close()
+        if self.stop_requested:
+            say(f"stopped and saved; go on with: embodied train --resume {self.path}")
+        elif self.cfg.video:
+            self._record()
+        self.env.close()
+
+    def _loop(self, after_update: Callable[[Mapping[str, float]], bool]) -> None:
+        if hasattr(self.agent, "learn"):  # a library that owns its loop
+            self.agent.learn(self.env, self.cfg.total_steps, after_update)
+            return
+        stop = False
+        while not stop and self.collector.steps < self.cfg.total_steps:
+            start = time.perf_counter()
+            self.agent.progress = self.collector.steps / self.cfg.total_steps
+            traj = self.collector.collect(self.agent.policy, self.agent.rollout_steps)
+            collected = time.perf_counter()
+            metrics = self.agent.update(traj)
+            end = time.perf_counter()
+            self.elapsed_s += end - start
+            stop = after_update(
+                self._figures(traj.reward.size / (end - start), metrics)
+                | {"collect_share": (collected - start) / (end - start)}
+            )
+
+    def _figures(self, steps_per_s: float, metrics: Mapping[str, float]) -> dict[str, float]:
+        """One row of the log."""
+        row = {"steps": float(self.collector.steps), "elapsed_s": self.elapsed_s}
+        row["steps_per_s"] = steps_per_s
+        for name, values in self.collector.episodes.drain().items():
+            if name in self.recent:
+                self.recent[name].extend(float(v) for v in values)
+            row[f"episode/{name}"] = float(np.mean(values))
+        row |= {f"agent/{name}": value for name, value in metrics.items()}
+        row["faults"] = float(self.collector.faults)
+        for status in ("abstained", "failed"):
+            row[f"reward/{status}"] = float(self.rewards.counts[status])
+        return row
+
+    def _goal_reached(self) -> bool:
+        for name, goal in (
+            ("success", self.cfg.stop_at_success),
+            ("return", self.cfg.stop_at_return),
+        ):
+            recent = self.recent[name]
+            if goal is not None and len(recent) == recent.maxlen and np.mean(recent) >= goal:
+                return True
+        return False
+
+    def save(self) -> None:
+        """A checkpoint that is durable when this returns."""
+        state = {
+            "agent": self.agent.state_dict(),
+            "collector": self.collector.state_dict(),
+            "recent": {name: list(values) for name, values in self.recent.items()},
+            "elapsed_s": self.elapsed_s,
+        }
+        save_checkpoint(
+            self.path / "checkpoints",
+            state,
+            step=self.collector.steps,
+            config=OmegaConf.to_container(self.cfg, resolve=True),  # type: ignore[arg-type]
+            keep=self.cfg.keep_checkpoints,
+        )
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self.agent.load_state_dict(state["agent"])
+        self.collector.load_state_dict(state["collector"])
+        for name, values in state["recent"].items():
+            self.recent[name].extend(values)
+        self.elapsed_s = state["elapsed_s"]
+
+    def _record(self) -> None:
+        from embodied.play import record
+
+        try:
+            env = make_env(self.cfg, num_envs=1, seed=self.cfg.seed + 1_000_000)
+            record(self.agent.policy, env, self.path / "video.mp4", episodes=2)
+        except UserError as error:
+            say(f"no video: {error}")
+
+
+class _InterruptFlag:
+    """Ctrl-C (or SIGTERM) asks for a stop after the update; a second one stops at once."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._on_signal)
+        except ValueError:
+            pass  # not in the main thread: whoever runs us handles signals
+
+    def __exit__(self, *args: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.training.stop_requested:
+            raise KeyboardInterrupt
+        self.training.stop_requested = True
+        say("stopping after this update; once more to stop at once")
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _headline(figures: Mapping[str, float]) -> str:
+    parts = []
+    if "episode/return" in figures:
+        parts.append(f"return {figures['episode/return']:.1f}")
+    if "episode/success" in figures:
+        parts.append(f"success {figures['episode/success']:.0%}")
+    if figures.get("faults"):
+        parts.append(f"faults {figures['faults']:.0f}")
+    parts.append(f"{figures['steps_per_s']:,.0f} steps/s")
+    return "  ".join(parts)
+
+
+def _default_name(cfg: DictConfig) -> str:
+    agent = cfg.agent["_target_"].rsplit(".", 2)[-2]
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"runs/{cfg.env.name}_{agent}_s{cfg.seed}_{stamp}"

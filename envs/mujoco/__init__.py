@@ -1,0 +1,1 @@
+"""MuJoCo on the CPU: N worlds of one model on native threads."""

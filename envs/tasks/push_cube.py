@@ -1,0 +1,136 @@
+"""Push a cube across the table to a goal."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from embodied.random import Draw
+from embodied.sim import Sim
+from embodied.task import Flaw, Terms
+from embodied.types import Carry
+
+from .arm import clamp, near, norm, spread
+from .cube import CubeTask
+
+Array = Any
+
+AT_GOAL_M = 0.03
+LIFTED_M = 0.015
+
+
+class PushCube(CubeTask):
+    """Push the cube 8 to 18 cm, to within 3 cm of a goal on the table, without lifting it.
+
+    Terms in [0, 1]: `reach` the tool at the cube, `behind` it as seen from the goal, `push` the
+    cube's nearness to the goal, `hold` there on the table.
+    """
+
+    name = "push_cube"
+    max_steps = 150
+    instructions = (
+        "push the cube to the goal",
+        "slide the red cube across the table to the marked point without lifting it",
+        "shove the block onto the target",
+    )
+    stages = ("get behind the cube", "push it", "keep it at the goal")
+    weights = {
+        "reach": 0.5,
+        "behind": 0.5,
+        "push": 3.0,
+        "hold": 2.0,
+        "action_rate": -0.1,
+        "joint_velocity": -0.1,
+    }
+    flaws = (
+        Flaw("slow", "slow"),
+        Flaw("hesitates", "slow"),
+        Flaw("stops_short", "fails"),
+        Flaw("near_miss", "fails"),
+        Flaw("wrong_way", "fails"),
+    )
+
+    def goal(self, xp: Any, unit: Array, pose: Array) -> Array:
+        angle = spread(unit[:, 0], -math.pi, math.pi)
+        far = spread(unit[:, 1], 0.08, 0.18)
+        parts = []
+        for i, (key, step) in enumerate((("x", xp.cos(angle)), ("y", xp.sin(angle)))):
+            low, high = self.robot.workspace[key]
+            there = pose[:, i] + far * step
+            outside = (there < low) | (there > high)  # then the other way
+            there = xp.where(outside, pose[:, i] - far * step, there)
+            parts.append(clamp(xp, there, low * self._one, high * self._one))
+        return xp.stack([*parts, pose[:, 2]], axis=1)
+
+    def reward(
+        self, sim: Sim, action: Array, before: dict[str, Array], memory: Carry
+    ) -> tuple[Terms, Carry]:
+        xp = sim.xp
+        memory = self.sense(sim, action, memory)
+        cube, goal = memory["track_last"][:, :3], memory["goal"]
+        ahead = goal - cube
+        offset = cube - memory["tool"]
+        far, away = norm(xp, ahead), norm(xp, offset)
+        flat = xp.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2) + 1e-3
+        along = (offset[:, 0] * ahead[:, 0] + offset[:, 1] * ahead[:, 1]) / (flat * (far + 1e-3))
+        on_table = cube[:, 2] - memory["half"] < LIFTED_M
+        there = (far < AT_GOAL_M) & on_table
+        memory = self.hold(xp, memory, there)
+        costs, memory = self.costs(sim, action, memory)
+        close = near(xp, xp.maximum(away - 0.04, self._zero), 0.2)
+        terms = {
+            "reach": close,
+            "behind": close * xp.where(there, self._one, 0.5 + 0.5 * along),
+            "push": 0.5 * (near(xp, far, 0.2) + near(xp, far, 0.05)),
+            "hold": xp.astype(there, far.dtype),
+            **costs,
+        }
+        ready = there | ((away < 0.09) & (along > 0.7))
+        stage = xp.astype(ready, xp.int64) + xp.astype(there, xp.int64)
+        return terms, {**memory, "stage": stage}
+
+    def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:
+        xp = sim.xp
+        cube, tool, hand = sim.qpos[:, self._cube][:, :3], memory["tool"], memory["hand"]
+        half = memory["half"]
+        ahead = self._aim(xp, memory["goal"], cube, flaw) - cube
+        far = xp.sqrt(ahead[:, 0] ** 2 + ahead[:, 1] ** 2) + 1e-6
+        cx, cy = ahead[:, 0] / far, ahead[:, 1] / far
+        ox, oy = tool[:, 0] - cube[:, 0], tool[:, 1] - cube[:, 1]
+        along, aside = ox * cx + oy * cy, oy * cx - ox * cy
+        # The hand's x axis along the push, either way round: then both fingertips push.
+        angle = xp.atan2(cy, cx) - xp.atan2(hand[:, 1, 0], hand[:, 0, 0])
+        turn = 0.5 * xp.atan2(xp.sin(2.0 * angle), xp.cos(2.0 * angle))
+        start = -(1.45 * half + 0.025)
+        squared = xp.abs(turn) < 0.3
+        low = tool[:, 2] < half + 0.02
+        behind = low & (along < -half) & (xp.abs(aside) < 0.02) & squared
+        over = squared & (xp.abs(along - start) < 0.015) & (xp.abs(aside) < 0.01)
+        done = far < 0.008
+        # Pushing, slower as the goal nears, for the cube slides on; before, over to the start.
+        pushing = xp.minimum(0.4 * far + 0.004, 0.024 * self._one)
+        forward = xp.where(behind, pushing, start - along)
+        forward = xp.where(done, -0.02 * self._one, forward)
+        free = behind | (tool[:, 2] > 0.085) | over | (along < start + 0.01)
+        forward = xp.where(free | done, forward, self._zero)
+        across = xp.where(free, -aside, self._zero)
+        height = xp.where(behind | over | done, xp.maximum(half, 0.018 * self._one), 0.12)
+        move = xp.stack(
+            [forward * cx - across * cy, forward * cy + across * cx, height - tool[:, 2]], axis=1
+        )
+        turn = xp.where(done, self._zero, turn)
+        grip = clamp(xp, 0.02 - memory["opening"], -self._step[-1], self._step[-1])
+        return self.act(sim, memory, move, turn, grip, self.pace(xp, draw, flaw))
+
+    def _aim(self, xp: Any, goal: Array, cube: Array, flaw: str | None) -> Array:
+        """Where the expert pushes the cube."""
+        ahead = goal - cube
+        away = ahead / (norm(xp, ahead) + 1e-6)[:, None]
+        if flaw == "stops_short":
+            return goal - 0.07 * away
+        if flaw == "near_miss":
+            aside = xp.where(goal[:, 1] > 0.0, -0.065, 0.065)
+            return xp.stack([goal[:, 0], goal[:, 1] + aside, goal[:, 2]], axis=1)
+        if flaw == "wrong_way":
+            return cube - 0.1 * away
+        return goal

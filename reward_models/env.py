@@ -1,0 +1,34 @@
+"""The env's own reward, as a reward model: the baseline that every learned one is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from embodied.reward_model import Needs
+from embodied.types import SCORED, Array, Carry, Obs, Score, Trajectory
+
+
+class EnvReward:
+    """What the env itself pays (the weighted sum of its named terms), step by step."""
+
+    kind = "reward"
+    scope = "step"
+    causal = True
+    value_range = (-float("inf"), float("inf"))
+    needs = Needs(readouts=frozenset({"reward"}), privileged=frozenset({"reward"}))
+
+    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
+        return carry, np.zeros(mask.shape, np.float32)
+
+    def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
+        value = np.asarray(traj.readouts["reward"], np.float32)
+        return carry, Score(value, np.full(value.shape, SCORED, np.int8))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        pass
