@@ -25,6 +25,7 @@ from embodied.nets import (
     load_adam_state,
     load_weights,
     mlp,
+    torch_threads,
     usable_device,
 )
 from embodied.returns import DiscountedReturnScale, gae
@@ -81,7 +82,7 @@ class PPO:
 
     `num_worlds * rollout_steps` samples are learned from `epochs` times in `minibatches` parts.
     With `target_kl` the learning rate is divided or multiplied by 1.5 to stay near it; with
-    `anneal` it falls linearly to zero over the run.
+    `anneal` it falls linearly to zero over the run. `threads` are torch's during an update.
     """
 
     def __init__(
@@ -109,16 +110,18 @@ class PPO:
         normalise_reward: bool = True,
         compile: bool = True,
         device: str = "cpu",
-        threads: int | None = None,
+        threads: int = 1,
     ) -> None:
         if action_spec is None:
             raise UserError("PPO needs continuous actions (a Box): take another env or agent")
         check_range("agent", 1, rollout_steps=rollout_steps, epochs=epochs, minibatches=minibatches)
+        check_range("agent", 1, threads=threads)
         check_range("agent", 0, 1, gamma=gamma, lam=lam)
         check_range("agent", 0, lr=lr, clip=clip, entropy=entropy, value_weight=value_weight)
         check_range("agent", 1e-6, max_grad_norm=max_grad_norm, init_std=init_std)
         if num_worlds * rollout_steps < minibatches:
             raise UserError(f"agent.minibatches={minibatches}: more than the samples of a rollout")
+        torch.set_num_threads(1)  # acting is little work, beside the threads of the physics
         torch.manual_seed(seed)
         self.rollout_steps, self.gamma, self.lam = rollout_steps, gamma, lam
         self.epochs, self.minibatches = epochs, minibatches
@@ -140,6 +143,10 @@ class PPO:
 
     def update(self, traj: Trajectory) -> dict[str, float]:
         """Learn from one rollout of the current policy, `(T, N)`."""
+        with torch_threads(self.threads):
+            return self._update(traj)
+
+    def _update(self, traj: Trajectory) -> dict[str, float]:
         obs = self._vector(traj.obs)
         action = self._tensor(traj.action)
         action = (action - self.policy.centre) / self.policy.scale
@@ -259,6 +266,8 @@ class PPO:
 
     def state_dict(self) -> dict[str, Any]:
         return {
+            "observations": list(self.policy.keys),
+            "action_spec": self.policy.action_spec.to_dict(),
             "policy": self.policy.state_dict(),
             "critic": self.critic.state_dict(),
             "optimiser": adam_state(self.optimiser),
@@ -271,11 +280,23 @@ class PPO:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         load_weights(self.policy, state["policy"])
         load_weights(self.critic, state["critic"])
+        self._check_meaning(state)
         load_adam_state(self.optimiser, state["optimiser"])
         self.reward_scale.load_state_dict(state["reward_scale"])
         self.policy.noise.set_state(torch.as_tensor(state["noise"]))
         self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
         self.progress = state["progress"]
+
+    def _check_meaning(self, state: Mapping[str, Any]) -> None:
+        """Refuse weights of the right shape for observations or actions of another meaning."""
+        there, spec = state["action_spec"], self.policy.action_spec
+        for what, theirs, ours in (
+            ("observations", state["observations"], list(self.policy.keys)),
+            ("actions", there["names"], list(spec.names)),
+            ("kind of action", there["kind"], spec.kind),
+        ):
+            if theirs != ours:
+                raise UserError(f"the checkpoint does not fit: {what} {theirs} there, {ours} here")
 
 
 def _float(value: np.ndarray) -> Tensor:

@@ -35,7 +35,7 @@ class Faultless(RolloutBuffer):
         valid = self.valid.T.reshape(-1)  # SB3 flattens world by world
         if not valid.all():
             kept = batch_inds[valid[batch_inds]]
-            batch_inds = kept if len(kept) > 1 else np.flatnonzero(valid)[: len(batch_inds)]
+            batch_inds = kept if len(kept) else np.flatnonzero(valid)[: len(batch_inds)]
         return super()._get_samples(batch_inds, env)
 
 

@@ -33,6 +33,7 @@ from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.gym_view import ObsView
 from embodied.sb3_view import SB3View
+from embodied.spaces import vector_keys
 from embodied.types import ActionSpec, Array, Carry, Obs
 
 log = logging.getLogger(__name__)
@@ -120,23 +121,18 @@ def load_sb3_zip(path: str | Path, env: Stepper, trust_pickle: bool = False) -> 
     Raises `UserError` for a file that is no such model, one that was trained on other
     observations or actions, or a network that cannot be rebuilt from its weights.
     """
-    path = Path(path)
-    view, spec = ObsView(env.observation_space), env.action_spec
+    path, space = Path(path), env.observation_space
+    view = ObsView(space, None if trust_pickle else vector_keys(space))
     digest, settings, weights, statistics = _read(path)
     if trust_pickle:
         net, normaliser = _unpickled(path, env, settings)
     else:
-        net = _rebuilt(path, settings, weights, view, env)
-        normaliser = None
+        net, normaliser = _rebuilt(path, settings, weights, view, env), None
         if (path.parent / "vecnormalize.pkl").exists() and statistics is None:
             log.warning("%s: vecnormalize.pkl beside it is not read; %s", path.name, TRUST)
     if statistics is not None:
-        shapes = {key: np.shape(row["mean"]) for key, row in statistics["obs"].items()}
-        if not shapes.items() <= {k: v.shape for k, v in env.observation_space.items()}.items():
-            raise UserError(f"{path}: its normaliser is of other observations, {shapes}")
-        normaliser = Normaliser(shapes)
-        normaliser.load_state_dict(statistics)
-    policy = SB3Policy(net, view, spec, normaliser)
+        normaliser = _restored(path, statistics, env)
+    policy = SB3Policy(net, view, env.action_spec, normaliser)
     policy.origin = {"zip": path.name, "sha256": digest, "trust_pickle": trust_pickle}
     return policy
 
@@ -155,7 +151,7 @@ def _read(path: Path) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, An
     except FileNotFoundError:
         raise UserError(f"no model at {path}") from None
     except Exception as error:  # every way in which a file can be broken
-        text = " ".join(str(error).split())[:120]
+        text = _one_line(error)
         raise UserError(f"{path} is not a model saved by stable-baselines3: {text}") from error
     if not isinstance(settings, dict) or not isinstance(weights, dict):
         raise UserError(f"{path} is not a model saved by stable-baselines3")
@@ -166,36 +162,42 @@ def _rebuilt(
     path: Path, settings: dict[str, Any], weights: dict[str, Any], view: ObsView, env: Stepper
 ) -> BasePolicy:
     """The network that the weights fit into, its settings from JSON."""
-    widths = {part: _widths(weights, part) for part in ("policy_net", "value_net")}
     odd = [n for n in weights if not re.match(r"(mlp_extractor|action_net|value_net|log_std)", n)]
     if odd or "action_net.weight" not in weights:
         raise UserError(
             f"{path}: cannot rebuild its network from {odd[:1] or ['no action_net']}, only an MLP "
             f"of PPO or A2C; {TRUST}"
         )
+    try:
+        _check_spaces(path, settings, weights, view, env)
+        net = _network(path, settings, weights, view, env)
+        net.load_state_dict(weights)
+        if net.use_sde:
+            net.reset_noise()
+    except UserError:
+        raise
+    except Exception as error:  # JSON or weights that are not what SB3 writes
+        raise UserError(f"{path} does not fit {env.name}: {_one_line(error)}") from error
+    return net
+
+
+def _network(
+    path: Path, settings: dict[str, Any], weights: dict[str, Any], view: ObsView, env: Stepper
+) -> ActorCriticPolicy:
     inner = settings.get("policy_kwargs") or {}
-    _check_spaces(path, settings, weights, view, env)
     kind: Any = ActorCriticPolicy if view.flat else MultiInputActorCriticPolicy
     use_sde = bool(settings.get("use_sde", False))
-    net = kind(
+    return kind(
         view.space,
         env.action_space,
         lambda _: 0.0,
-        net_arch={"pi": widths["policy_net"], "vf": widths["value_net"]},
+        net_arch={"pi": _widths(weights, "policy_net"), "vf": _widths(weights, "value_net")},
         activation_fn=_activation(path, inner),
         use_sde=use_sde,
         full_std=bool(inner.get("full_std", True)),
         use_expln=bool(inner.get("use_expln", False)),
         squash_output=use_sde and bool(inner.get("squash_output", False)),
     )
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        text = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} does not fit {env.name}: {text}") from error
-    if use_sde:
-        net.reset_noise()
-    return net
 
 
 def _widths(weights: Mapping[str, Any], part: str) -> list[int]:
@@ -251,10 +253,28 @@ def _unpickled(
             normaliser.obs = rms if seen.norm_obs else {}
             normaliser.limit, normaliser.epsilon = seen.clip_obs, seen.epsilon
     except Exception as error:
-        text = " ".join(str(error).split())[:200]
+        text = _one_line(error)
         raise UserError(f"stable-baselines3 cannot load {path} for {env.name}: {text}") from error
     log.warning("%s: its pickled code was run, as trust_pickle=true allows", path.name)
     return net, normaliser
+
+
+def _restored(path: Path, statistics: Any, env: Stepper) -> Normaliser:
+    """The normaliser that our own `save_zip` put into a file."""
+    try:
+        shapes = {str(key): np.shape(row["mean"]) for key, row in statistics["obs"].items()}
+        normaliser = Normaliser(shapes)
+        normaliser.load_state_dict(statistics)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: its normaliser is broken: {_one_line(error)}") from error
+    here = {key: box.shape for key, box in env.observation_space.items()}
+    if not shapes.items() <= here.items():
+        raise UserError(f"{path}: its normaliser is for observations {shapes}, not {here}")
+    return normaliser
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _moments(seen: RunningMeanStd) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from embodied.run import Run, load_policy, open_run
 from embodied.task import Task
 from embodied.types import Carry, Obs
 
-ROWS = 64
+ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -105,29 +105,48 @@ def _sb3(path: Path, trust_pickle: bool) -> Actor:
 
 
 class InBlocks:
-    """A policy that is always asked about `ROWS` worlds at once.
+    """A policy whose action in a world does not depend on the other worlds, bit for bit.
 
-    Matrix products of another height differ in the last bits, and physics makes them grow: in
-    blocks of one height, a world's actions do not depend on how many others there are.
+    The last bits of a matrix product depend on its height and on a row's place in it, and
+    physics makes them grow. So the policy is asked about blocks of `ROWS` worlds, in which a
+    world's place follows from the seed of its episode; empty places are filled with any world.
     """
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.action_spec = policy, policy.action_spec
 
     def carry(self, num_worlds: int) -> Carry:
+        self.seat(np.arange(num_worlds))
         return self.policy.carry(num_worlds)
 
+    def seat(self, seeds: np.ndarray) -> None:
+        """Say which episodes the worlds are running, `(N,)`: those of one place take turns."""
+        self.places = seeds % ROWS
+        order = np.argsort(self.places, kind="stable")
+        grouped = self.places[order]
+        self.turns = np.empty_like(order)
+        self.turns[order] = np.arange(len(order)) - np.searchsorted(grouped, grouped)
+        self.blocks = np.zeros((self.turns.max() + 1, ROWS), np.int64)
+        self.blocks[self.turns, self.places] = np.arange(len(order))
+
     def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, np.ndarray]:
-        count = len(next(iter(obs.values())))
-        carries, actions = [], []
-        for start in range(0, count, ROWS):
-            used = min(ROWS, count - start)
-            rows = (start + np.arange(ROWS)) % count  # the last block is filled up with others
-            before, seen = ({k: v[rows] for k, v in part.items()} for part in (carry, obs))
+        afters, actions = [], []
+        for worlds in self.blocks:
+            before, seen = ({k: v[worlds] for k, v in part.items()} for part in (carry, obs))
             after, action = self.policy.act(before, seen, greedy)
-            carries.append({k: v[:used] for k, v in after.items()})
-            actions.append(action[:used])
-        return {k: np.concatenate([c[k] for c in carries]) for k in carry}, np.concatenate(actions)
+            afters.append(after)
+            actions.append(action)
+
+        def back(parts: list[np.ndarray]) -> np.ndarray:
+            return np.stack(parts)[self.turns, self.places]
+
+        return {k: back([after[k] for after in afters]) for k in carry}, back(actions)
+
+
+def seat(policy: Policy, seeds: np.ndarray) -> None:
+    """Tell a policy that wants to know which episodes `(N,)` its worlds run."""
+    if isinstance(policy, InBlocks):
+        policy.seat(seeds)
 
 
 class Expert:

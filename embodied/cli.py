@@ -28,11 +28,14 @@ class Verb:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 done, 1 `doctor` found something missing, 2 bad input (one line on stderr), 130 Ctrl-C.
+    0 done, 1 `doctor` found something missing (or nobody reads the output), 2 bad input (one line
+    on stderr), 130 Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `embodied list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
 
 
 def _run(arguments: list[str]) -> int:

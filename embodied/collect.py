@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,15 @@ class Collector:
         self._episode_step = np.zeros(env.num_worlds, np.int64)
 
     def start(self, policy: Policy) -> None:
-        """Begin episodes in all worlds."""
+        """Begin episodes in all worlds.
+
+        Raises `UserError` where a reward model cannot begin, or needs what the env does not give.
+        """
         self._obs = self.env.reset()
+        given = {"reward", "success", *self.env.readouts()}
+        for name in self.rewards.readouts - given:
+            if not name.startswith("term/"):  # those are known after a step
+                raise _no_readout(name, given)
         if self.stagger and self.env.stagger():
             self.episodes.skip_current()
         self._carry = policy.carry(self.env.num_worlds)
@@ -235,8 +242,7 @@ class _Rollout:
             given |= env.readouts()
         for name in self.wanted:
             if name not in given:
-                known = ", ".join(sorted(given))
-                raise UserError(f"the env gives no readout {name!r}; it gives: {known}")
+                raise _no_readout(name, given)
             value = given[name]
             if name not in self.readouts:
                 self.readouts[name] = np.empty((len(self.fault), *value.shape), value.dtype)
@@ -268,6 +274,10 @@ class _Rollout:
             final_obs=final_obs,
             readouts=self.readouts,
         )
+
+
+def _no_readout(name: str, given: Iterable[str]) -> UserError:
+    return UserError(f"the env gives no readout {name!r}; it gives: {', '.join(sorted(given))}")
 
 
 def _stored(dtype: np.dtype | None) -> np.dtype:

@@ -13,6 +13,7 @@ from embodied.evaluate import evaluate
 from embodied.train import say, train
 
 EPISODES = 200
+GOAL = ("stop_at_success=0.97", "stop_window=512")
 
 
 def demo(overrides: Sequence[str] = ()) -> int:
@@ -23,8 +24,8 @@ def demo(overrides: Sequence[str] = ()) -> int:
     start = time.perf_counter()
     given = {text.split("=", 1)[0] for text in overrides}
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    defaults = {"env": "pick_cube", "run_dir": f"runs/demo_{stamp}", "stop_at_success": "0.97"}
-    chosen = [f"{key}={value}" for key, value in defaults.items() if key not in given]
+    chosen = [f"run_dir=runs/demo_{stamp}", "env=pick_cube", *GOAL]
+    chosen = [text for text in chosen if text.split("=", 1)[0] not in given]
     compose_config([*chosen, *overrides])  # a mistake is said before the first line is
     say("An arm with a two-finger gripper learns to lift a cube and hold it in the air,")
     say("by PPO on hand-written reward terms. It takes about three minutes.")

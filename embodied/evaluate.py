@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
 
-from embodied.actor import Actor, find_actor
+from embodied.actor import Actor, find_actor, seat
 from embodied.agent import Policy
 from embodied.arguments import settings
 from embodied.build import make_env
@@ -98,8 +98,9 @@ def run_episodes(
     """
     queue, count = iter(seeds), env.num_worlds
     running: list[int | None] = [next(queue, None) for _ in range(count)]
-    seed = np.array([k or 0 for k in running], np.int64)
+    seed = np.array([i if k is None else k for i, k in enumerate(running)], np.int64)
     obs, carry = env.reset(seed=seed), policy.carry(count)
+    seat(policy, seed)
     total, length, succeeded = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, bool)
     while any(k is not None for k in running):
         carry, action = policy.act(carry, obs, greedy)
@@ -119,11 +120,12 @@ def run_episodes(
                     "success": bool(succeeded[i] and not step.fault[i]),
                     "fault": FAULTS[step.fault[i]] if step.fault[i] else None,
                 }
-            running[i] = next(queue, None)
-            seed[i] = running[i] or 0
+            running[i] = following = next(queue, None)
+            if following is not None:
+                seed[i] = following
         total[done], length[done], succeeded[done] = 0.0, 0, False
-        obs = env.reset(done, seed=seed)
-        fresh = policy.carry(count)
+        obs, fresh = env.reset(done, seed=seed), policy.carry(count)
+        seat(policy, seed)
         for name, value in carry.items():
             value[done] = fresh[name][done]
 

@@ -131,19 +131,15 @@ class GymView(gym.vector.VectorEnv):
         self.env.close()
 
     def _actions(self, actions: Any) -> np.ndarray:
-        """Actions `(N, A)`; those of worlds that are about to restart do not matter."""
-        actions = np.array(actions)
-        if actions.shape != self.action_space.shape:
-            want = self.action_space.shape
+        """Actions `(N, A)`; those of worlds that this step starts anew do not matter."""
+        actions, want = np.asarray(actions), self.action_space.shape
+        if actions.shape != want:
             raise ValueError(f"actions have shape {actions.shape}, expected {want}")
-        if self._ended.any():
-            if self.mode is AutoresetMode.DISABLED:
-                worlds = np.flatnonzero(self._ended)
-                raise gym.error.ResetNeeded(
-                    f"the episodes of worlds {worlds.tolist()} have ended: "
-                    'reset(options={"reset_mask": mask}) them'
-                )
-            actions[self._ended] = 0
+        if self.mode is AutoresetMode.DISABLED and self._ended.any():
+            raise gym.error.ResetNeeded(
+                f"the episodes of worlds {np.flatnonzero(self._ended).tolist()} have ended: "
+                'reset(options={"reset_mask": mask}) them'
+            )
         return actions.reshape(self.num_envs, -1)
 
     def _put(self, obs: Obs, mask: np.ndarray) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sysconfig
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,17 @@ def missing_for_compile() -> str:
         return "C++ compiler (Debian: g++)"
     header = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return "" if header.exists() else "Python headers (Debian: python3-dev)"
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run torch on `count` threads inside, and on as many as before again afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Any]) -> None:

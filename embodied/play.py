@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from embodied.actor import find_actor
+from embodied.actor import find_actor, seat
 from embodied.agent import Policy
 from embodied.arguments import settings
 from embodied.build import make_env
@@ -104,18 +104,20 @@ def record(
     title = next(iter(getattr(task, "instructions", ())), env.name)
     note = f"{env.name}  {caption}".strip()
     steps = max(1, int(seconds * rate))
-    with Video(path, rate * speed / stride) as video:
-        for first in range(seed, seed + episodes, env.num_worlds):
-            seeds = np.arange(first, first + env.num_worlds, dtype=np.int64)
-            shown = min(env.num_worlds, seed + episodes - first)
-            board = _Board(env, seeds, shown, camera, size, steps)
-            for _ in board.play(policy, greedy, stride):
-                frame = with_header(grid(board.cells), title, note)
-                video.write(frame)
-                _progress(f"{video.frames} frames")
-            for _ in range(round(HOLD_S * video.rate_hz)):
-                video.write(frame)
-    _progress("")
+    try:
+        with Video(path, rate * speed / stride) as video:
+            for first in range(seed, seed + episodes, env.num_worlds):
+                seeds = np.arange(first, first + env.num_worlds, dtype=np.int64)
+                shown = min(env.num_worlds, seed + episodes - first)
+                board = _Board(env, seeds, shown, camera, size, steps)
+                for _ in board.play(policy, greedy, stride):
+                    frame = with_header(grid(board.cells), title, note)
+                    video.write(frame)
+                    _progress(f"{video.frames} frames")
+                for _ in range(round(HOLD_S * video.rate_hz)):
+                    video.write(frame)
+    finally:
+        _progress("")
     return Path(path)
 
 
@@ -144,6 +146,7 @@ class _Board:
         """Step until every episode is over, drawing every `stride`-th; yields the step."""
         env = self.env
         obs, carry = env.reset(seed=self.seeds), policy.carry(env.num_worlds)
+        seat(policy, self.seeds)
         self._draw(np.flatnonzero(self.live), 0, None)
         yield 0
         for t in range(1, self.steps + 1):
@@ -165,8 +168,8 @@ class _Board:
                 return
             obs = step.obs
             if over.any():  # a finished world must start anew to be stepped, shown or not
-                obs = env.reset(over)
-                fresh = policy.carry(env.num_worlds)
+                obs, fresh = env.reset(over), policy.carry(env.num_worlds)
+                seat(policy, self.seeds)
                 for name, value in carry.items():
                     value[over] = fresh[name][over]
 

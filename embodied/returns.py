@@ -29,7 +29,7 @@ def gae(
     delta = torch.where(valid, delta, 0.0)  # else a NaN there would spread: 0 * NaN is NaN
     go_on = ~(terminated | truncated)
     go_on[:-1] &= valid[1:]
-    decay = gamma * lam * go_on
+    decay = gamma * lam * go_on.to(delta.dtype)
     advantage = torch.empty_like(delta)
     following = torch.zeros_like(delta[0])
     for t in range(delta.shape[0] - 1, -1, -1):

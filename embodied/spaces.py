@@ -28,7 +28,8 @@ def vector_size(space: gym.spaces.Dict) -> int:
 
 def to_vector(obs: Obs, keys: tuple[str, ...], lead: int = 1) -> Array:
     """Observations `(..., D)` float32, the first `lead` axes kept (NumPy)."""
-    parts = [np.reshape(obs[k], (*obs[k].shape[:lead], -1)) for k in keys]
+    shapes = {k: obs[k].shape for k in keys}
+    parts = [np.reshape(obs[k], (*s[:lead], math.prod(s[lead:]))) for k, s in shapes.items()]
     flat = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
     return np.asarray(flat, np.float32)
 

@@ -22,6 +22,7 @@ from embodied.collect import Collector
 from embodied.config import compose_config, resolved
 from embodied.env import Stepper
 from embodied.errors import UserError
+from embodied.evaluate import can_succeed
 from embodied.run import open_run, reward_hash, versions, write_json
 from embodied.run_log import RunLog, progress_bar
 
@@ -61,6 +62,8 @@ def train(
         if (path / "checkpoints").exists() or (path / "log.jsonl").exists():
             raise UserError(f"{path} holds a run already: --resume {path}, or another run_dir")
         training = Training(cfg, path)
+        if not hasattr(training.agent, "learn"):
+            training.collector.start(training.agent.policy)  # what cannot begin leaves nothing
         training.write_header()
     training.run()
     return training.path
@@ -78,6 +81,12 @@ class Training:
         self.cfg, self.path = cfg, path
         self.env: Stepper = make_env(cfg)
         self.agent: Agent = make_agent(cfg, self.env)
+        self.owns_loop = hasattr(self.agent, "learn")  # a library's agent
+        if self.owns_loop and list(cfg.reward_model) != ["env"]:
+            raise UserError(
+                f"{_agent_name(cfg)} learns from the env's own reward alone: leave out "
+                "reward_model, or take agent=ppo"
+            )
         self.rewards = make_rewards(cfg, self.env, self.agent.gamma)
         self.collector = Collector(self.env, self.rewards, cfg.max_fault_rate, cfg.stagger)
         self.recent: dict[str, deque[float]] = {
@@ -113,6 +122,8 @@ class Training:
         def after_update(figures: Mapping[str, float]) -> bool:
             """Log, show and save; whether to stop."""
             nonlocal saved
+            if self.owns_loop:
+                self._follow(figures)
             log.row(figures)
             shown = _headline(figures)
             progress.update(bar, completed=int(figures["steps"]), figures=shown)
@@ -125,11 +136,13 @@ class Training:
             return self.stop_requested or self._goal_reached()
 
         say(f"training {self.env.name} in {self.path}")
-        with _InterruptFlag(self), progress:
-            self._loop(after_update)
-        self.save()
-        log.plot(self.path / "curves.png")
-        log.close()
+        try:
+            with _InterruptFlag(self), progress:
+                self._loop(after_update)
+            self.save()
+        finally:
+            log.plot(self.path / "curves.png")
+            log.close()
         if self.stop_requested:
             say(f"stopped and saved; go on with: embodied train --resume {self.path}")
         elif self.cfg.video:
@@ -137,8 +150,9 @@ class Training:
         self.env.close()
 
     def _loop(self, after_update: Callable[[Mapping[str, float]], bool]) -> None:
-        if hasattr(self.agent, "learn"):  # a library that owns its loop
-            self.agent.learn(self.env, self.cfg.total_steps, after_update)
+        if self.owns_loop:
+            agent: Any = self.agent
+            agent.learn(self.env, self.cfg.total_steps, after_update)
             return
         stop = False
         while not stop and self.collector.steps < self.cfg.total_steps:
@@ -161,12 +175,21 @@ class Training:
         for name, values in self.collector.episodes.drain().items():
             if name in self.recent:
                 self.recent[name].extend(float(v) for v in values)
-            row[f"episode/{name}"] = float(np.mean(values))
+            if name != "success" or can_succeed(self.env):
+                row[f"episode/{name}"] = float(np.mean(values))
         row |= {f"agent/{name}": value for name, value in metrics.items()}
         row["faults"] = float(self.collector.faults)
         for status in ("abstained", "failed"):
             row[f"reward/{status}"] = float(self.rewards.counts[status])
         return row
+
+    def _follow(self, figures: Mapping[str, float]) -> None:
+        """Keep the counters that a library's loop does not know of."""
+        self.collector.steps = int(figures["steps"])
+        self.elapsed_s = figures.get("elapsed_s", self.elapsed_s)
+        for name, recent in self.recent.items():
+            if f"episode/{name}" in figures:
+                recent.extend([figures[f"episode/{name}"]] * (recent.maxlen or 1))
 
     def _goal_reached(self) -> bool:
         for name, goal in (
@@ -253,6 +276,9 @@ def _headline(figures: Mapping[str, float]) -> str:
 
 
 def _default_name(cfg: DictConfig) -> str:
-    agent = cfg.agent["_target_"].rsplit(".", 2)[-2]
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"runs/{cfg.env.name}_{agent}_s{cfg.seed}_{stamp}"
+    return f"runs/{cfg.env.name.replace('/', '_')}_{_agent_name(cfg)}_s{cfg.seed}_{stamp}"
+
+
+def _agent_name(cfg: DictConfig) -> str:
+    return str(cfg.agent["_target_"]).rsplit(".", 2)[-2]

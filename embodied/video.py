@@ -118,7 +118,8 @@ def draw_cell(
         _draw_bars(picture, terms, scale, line)
     foot = int(line * 1.5)
     _shade(picture, height - foot, height, 0, width)
-    _text(picture, "   ".join(lines), (14, height - foot // 3), scale, INK, width - 28)
+    pad = int(33 * scale)
+    _text(picture, "   ".join(lines), (pad, height - foot // 3), scale, INK, width - 2 * pad)
     if verdict is not None:
         _draw_verdict(picture, verdict, scale * 1.25, line)
 
@@ -126,12 +127,12 @@ def draw_cell(
 def _draw_bars(picture: np.ndarray, terms: Mapping[str, float], scale: float, line: int) -> None:
     """Names and bars in the top left corner, on a shade; costs grow in another colour."""
     names = max(_width(name, scale) for name in terms)
-    full = int(190 * scale)
-    left = 14 + names + 10
-    _shade(picture, 0, line * len(terms) + 14, 0, left + full + 14)
+    full, pad = int(190 * scale), int(33 * scale)
+    left = pad + names + int(24 * scale)
+    _shade(picture, 0, line * len(terms) + pad, 0, left + full + pad)
     for row, (name, share) in enumerate(terms.items()):
-        y = 12 + line * row + line // 2
-        _text(picture, name, (14, y + line // 5), scale, INK, names + 4)
+        y = pad + line * row + line // 2 - 2
+        _text(picture, name, (pad, y + line // 5), scale, INK, names + 4)
         cv2.rectangle(picture, (left, y - 1), (left + full, y + 1), (104, 110, 118), -1)
         length = round(min(1.0, abs(share)) * full)
         if length > 0:

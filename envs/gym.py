@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import warnings
 from collections.abc import Mapping
@@ -239,13 +240,19 @@ class GymEnv:
 
 
 def find_spec(id: str) -> gym.envs.registration.EnvSpec:
-    """Gymnasium's entry for an id; raises `UserError` with the nearest ones where there is none."""
+    """Gymnasium's entry for an id ("module:id" imports the module that registers it).
+
+    Raises `UserError`, with the nearest ids, where there is none.
+    """
+    module, _, name = id.rpartition(":")
     try:
+        if module:
+            importlib.import_module(module)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return gym.spec(id)
+            return gym.spec(name)
     except gym.error.Error:
-        raise unknown("env.id", id, gym.registry) from None
+        raise unknown("env.id", name, gym.registry) from None
     except ImportError as error:
         raise UserError(f"env.id={id}: {_one_line(error)}") from error
 

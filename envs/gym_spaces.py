@@ -28,7 +28,7 @@ def encoder(space: gym.Space) -> Encoder:
         image = space.dtype == np.uint8 and len(space.shape) == 3
         if image or np.issubdtype(space.dtype, np.floating):
             return space, np.asarray
-    if not space.is_np_flattenable:
+    if isinstance(space, gym.spaces.Text) or not space.is_np_flattenable:
         raise UserError(f"cannot learn from observations in {space}: numbers and images only")
     flat = gym.spaces.flatten_space(space)
     assert isinstance(flat, gym.spaces.Box)

@@ -121,7 +121,7 @@ class SuccessClassifier:
                 optimiser.zero_grad()
                 (losses / len(rows)).backward()
                 optimiser.step()
-            total += float(losses)
+            total += losses.item()
         return total / len(x)
 
     def save(self, path: Path | str) -> Path:

@@ -11,7 +11,7 @@ from gymnasium.wrappers.vector import DictInfoToList, RecordEpisodeStatistics
 from embodied.errors import UserError
 from embodied.gym_view import GymView, SingleEnv
 from embodied.registration import make_stepper, make_vector
-from embodied.types import ACTION_FAULT
+from embodied.types import ACTION_FAULT, PHYSICS_FAULT
 
 N, LIMIT, STEPS = 4, 25, 120
 both = pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
@@ -170,6 +170,27 @@ def test_a_nan_action_ends_its_world_with_a_fault() -> None:
     np.testing.assert_array_equal(obs[1], before[1])
     _, reward, _, truncated, info = view.step(action)  # NaN again, in the step that restarts it
     assert not truncated.any() and info["_fault"].tolist() == [True, False, True, True]
+
+
+def test_a_world_left_unreset_goes_on_showing_its_last_observation() -> None:
+    view = hoppers("Disabled")
+    before, _ = view.reset(seed=1)
+    view.env.sim.qpos[1] = np.nan  # type: ignore[attr-defined]  # its physics breaks
+    action = np.zeros((N, 3), np.float32)
+    action[0] = np.nan
+    shown, *_, info = view.step(action)
+    assert info["fault"].tolist() == [ACTION_FAULT, PHYSICS_FAULT, 0, 0]
+    np.testing.assert_array_equal(shown[1], before[1])
+    obs, _ = view.reset(options={"reset_mask": np.array([True, False, False, False])})
+    np.testing.assert_array_equal(obs[1:], shown[1:])
+
+
+def test_a_full_reset_leaves_nothing_to_restart() -> None:
+    view = hoppers("NextStep")
+    view.reset(seed=1)
+    assert view.step(np.full((N, 3), np.nan))[3].all()
+    view.reset(seed=1)
+    assert view.step(np.zeros((N, 3)))[1].all()  # a reward: it was a step
 
 
 def test_gymnasiums_wrappers_understand_the_infos() -> None:

@@ -1,5 +1,6 @@
 """Network parts: normalisation by all rows seen, weights and optimiser states that come back."""
 
+import copy
 import math
 
 import numpy as np
@@ -19,6 +20,11 @@ from embodied.nets import (
     mlp,
     usable_device,
 )
+
+
+def assert_equal(a: torch.nn.Module, b: torch.nn.Module) -> None:
+    pairs = zip(a.parameters(), b.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
 def normed(rows: torch.Tensor, cuts: list[int]) -> RunningNorm:
@@ -82,7 +88,7 @@ def test_weights_come_back_in_place() -> None:
     kept = target[0].weight
     load_weights(target, {k: v.numpy() for k, v in source.state_dict().items()})
     assert kept is target[0].weight
-    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters()))
+    assert_equal(source, target)
 
 
 @pytest.mark.parametrize(
@@ -97,10 +103,10 @@ def test_weights_come_back_in_place() -> None:
 )
 def test_weights_that_do_not_fit_change_nothing(net: torch.nn.Module, message: str) -> None:
     target = mlp(3, (4,), 2)
-    before = [p.clone() for p in target.parameters()]
+    before = copy.deepcopy(target)
     with pytest.raises(UserError, match=message):
         load_weights(target, net.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(before, target.parameters()))
+    assert_equal(before, target)
 
 
 def steps(net: torch.nn.Module, optimiser: torch.optim.Optimizer, count: int) -> None:
@@ -122,7 +128,7 @@ def test_adam_goes_on_from_its_state(fused: bool) -> None:
     load_adam_state(resumed, adam_state(whole))
     steps(first, whole, 3)
     steps(second, resumed, 3)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
+    assert_equal(first, second)
 
 
 def test_the_state_of_an_optimiser_that_never_stepped() -> None:

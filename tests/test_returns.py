@@ -117,12 +117,12 @@ def scale_of(
 
 
 def test_the_scale_is_the_deviation_of_discounted_returns() -> None:
-    # rewards 1 1 | 4, gamma 1/2: running 1, 1.5, (episode ends) 4; mean 6.5/3, variance 26/9 - ...
-    reward, done = column(1, 1, 4), flags(0, 1, 0)
+    # gamma 1/2, rewards 1, 1 | 5.5: returns 1, 1.5 | 5.5, no trace of the first episode;
+    # mean 8/3, squared deviations (25 + 49/4 + 289/4) / 9 = 109.5/9, variance 109.5/27
+    reward, done = column(1, 1, 5.5), flags(0, 1, 0)
     scale = scale_of(reward, done, flags(1, 1, 1), 0.5)
-    returns = np.array([1.0, 1.5, 4.0])
-    assert scale.std == pytest.approx(returns.std(), rel=1e-4)
-    assert float(scale.running[0]) == 4.0  # goes on into the next rollout
+    assert scale.std == pytest.approx((109.5 / 27) ** 0.5, rel=1e-4)
+    assert float(scale.running[0]) == 5.5  # goes on into the next rollout
 
 
 def test_an_invalid_step_does_not_count() -> None:

@@ -15,6 +15,7 @@ from embodied.task import Task, Terms
 from embodied.types import ActionSpec, Carry
 
 from .robot import Robot, asset, compose
+from .vectors import clamp, cross, norm, spread
 
 Array = Any
 
@@ -101,8 +102,10 @@ class ArmTask(Task):
         self._start = const(sim.parameter("qpos0"))
         limit = np.minimum(JOINT_STEP_RAD, np.asarray(robot.velocity_limit) / self.rate_hz)
         self._joint_step = const(limit)
-        self._speed = const(robot.velocity_limit)
         self._step = const(self.action_spec(sim).high)
+        # Scaled so that a sum of squares is a mean: `mean` itself is slow on short rows.
+        self._per_step = 0.5 / self._step / self._step.shape[0] ** 0.5
+        self._per_speed = const(1.0 / np.asarray(robot.velocity_limit) / len(robot.joints) ** 0.5)
         self._down = const([0.0, 0.0, -1.0])
         self._zero, self._one = const(0.0), const(1.0)
         self._widest = const(robot.max_opening_m)
@@ -209,11 +212,11 @@ class ArmTask(Task):
         """The terms that keep motion smooth, in [0, 1], and the memory that follows."""
         xp = sim.xp
         action = xp.astype(action, self._step.dtype)
-        change = (action - memory["action"]) / (2.0 * self._step)
-        speed = sim.qvel[:, self._v] / self._speed
+        change = (action - memory["action"]) * self._per_step
+        speed = sim.qvel[:, self._v] * self._per_speed
         terms = {
-            "action_rate": xp.mean(change * change, axis=1),
-            "joint_velocity": xp.minimum(xp.mean(speed * speed, axis=1), self._one),
+            "action_rate": xp.sum(change * change, axis=1),
+            "joint_velocity": xp.minimum(xp.sum(speed * speed, axis=1), self._one),
         }
         return terms, {**memory, "action": action}
 
@@ -263,7 +266,7 @@ class ArmTask(Task):
         """
         xp = sim.xp
         length = norm(xp, move) + 1e-9
-        step = pace * xp.minimum(0.7 * length, 0.8 * TOOL_STEP_M * self._one)
+        step = pace * xp.minimum(0.5 * length, 0.8 * TOOL_STEP_M * self._one)
         move = move * (step / length)[:, None]
         limit = 0.8 * TURN_STEP_RAD * self._one
         yaw = pace * clamp(xp, 0.7 * yaw, -limit, limit)
@@ -280,35 +283,3 @@ def _span(sim: Sim, joints: tuple[str, ...]) -> tuple[slice, slice]:
         slice(places[0][0].start, places[-1][0].stop),
         slice(places[0][1].start, places[-1][1].stop),
     )
-
-
-def spread(unit: Array, low: float, high: float) -> Array:
-    """Numbers in (0, 1) as numbers in (low, high)."""
-    return low + (high - low) * unit
-
-
-def clamp(xp: Any, value: Array, low: Array, high: Array) -> Array:
-    """`xp.clip` between arrays, without its checks: they cost more than the work does here."""
-    return xp.minimum(xp.maximum(value, low), high)
-
-
-def cross(xp: Any, a: Array, b: Array) -> Array:
-    """Cross product of rows `(N, 3)`."""
-    return xp.stack(
-        [
-            a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1],
-            a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2],
-            a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0],
-        ],
-        axis=1,
-    )
-
-
-def near(xp: Any, distance: Array, scale: float) -> Array:
-    """1 at distance 0, falling smoothly to 0: `1 - tanh(distance / scale)`."""
-    return 1.0 - xp.tanh(distance / scale)
-
-
-def norm(xp: Any, vector: Array) -> Array:
-    """Lengths of rows `(N, 3)`."""
-    return xp.sqrt(xp.sum(vector * vector, axis=1))

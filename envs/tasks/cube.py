@@ -11,8 +11,9 @@ from embodied.random import Draw
 from embodied.sim import Sim
 from embodied.types import Carry, Obs
 
-from .arm import ArmTask, spread
+from .arm import ArmTask
 from .tracker import keep_tracking, start_tracking
+from .vectors import spread
 
 Array = Any
 
@@ -52,7 +53,8 @@ class CubeTask(ArmTask):
             mask[index] = 1.0
             if name == "geom_friction":
                 mask[:, 1:] = 0.0
-            self._nominal[name] = self._const(value * (1.0 - mask))[None], self._const(mask)[None]
+            rest = (value * (1.0 - mask))[None]  # numpy still
+            self._nominal[name] = self._const(rest), self._const(mask[None])
 
     def memory(self, sim: Sim) -> Carry:
         xp, n, dev, dtype = sim.xp, sim.num_worlds, sim.device, sim.qpos.dtype
@@ -67,7 +69,7 @@ class CubeTask(ArmTask):
             "track_episode": zeros(kind=xp.int64),
             "track_clock": zeros(kind=xp.int64),
             "track_delayed": zeros(kind=xp.bool),
-            "track_quality": zeros(2),
+            "track_noise": zeros(8),
             "track_last": zeros(7),
             "tracked": zeros(7),
         }
@@ -142,19 +144,22 @@ def in_hand(xp: Any, hand: Array, vector: Array) -> Array:
     return xp.sum(hand * vector[:, :, None], axis=1)
 
 
-def yaw_between(xp: Any, hand: Array, quat: Array) -> Array:
-    """Angle in rad from the cube's x axis to the fingers' axis about the vertical, `(N,)`."""
-    w, x, y, z = quat[:, 0], quat[:, 1], quat[:, 2], quat[:, 3]
-    cube = xp.atan2(2.0 * (w * z + x * y), w * w + x * x - y * y - z * z)
-    return xp.atan2(hand[:, 1, 1], hand[:, 0, 1]) - cube
-
-
 def quarter_turn(xp: Any, hand: Array, quat: Array) -> tuple[Array, Array]:
-    """Cosine and sine of four times that angle: what matters of it for a cube."""
-    angle = 4.0 * yaw_between(xp, hand, quat)
-    return xp.cos(angle), xp.sin(angle)
+    """How the fingers' axis lies to a cube about the vertical: all that matters of its yaw.
+
+    Cosine and sine `(N,)` of four times the angle from the cube's x axis to the fingers' axis.
+    """
+    w, x, y, z = quat[:, 0], quat[:, 1], quat[:, 2], quat[:, 3]
+    a, b = w * w + x * x - y * y - z * z, 2.0 * (w * z + x * y)
+    c, d = hand[:, 0, 1], hand[:, 1, 1]
+    cos, sin = c * a + d * b, d * a - c * b
+    for _ in range(2):
+        cos, sin = cos * cos - sin * sin, 2.0 * cos * sin
+    length = xp.sqrt(cos * cos + sin * sin) + 1e-9
+    return cos / length, sin / length
 
 
-def nearest_turn(xp: Any, angle: Array) -> Array:
-    """The smallest turn that brings `angle` to a multiple of a right angle, `(N,)` in rad."""
-    return -xp.atan2(xp.sin(4.0 * angle), xp.cos(4.0 * angle)) / 4.0
+def nearest_turn(xp: Any, hand: Array, quat: Array) -> Array:
+    """The smallest turn of the hand that lays the fingers along a cube's side, `(N,)` in rad."""
+    cos, sin = quarter_turn(xp, hand, quat)
+    return -xp.atan2(sin, cos) / 4.0

@@ -65,7 +65,7 @@ class Chain:
         square = xp.sum(screws[:, :, None, :] * screws[:, None, :, :], axis=0)
         square = square + damping**2 * self._six[:, :, None]
         force = solve_positive(square, wanted, xp)
-        return xp.permute_dims(rest + xp.sum(screws * force[None], axis=1), (1, 0))
+        return xp.permute_dims(rest + xp.sum(screws * force[None, ...], axis=1), (1, 0))
 
     def _pose(self, position: Array, axes: list[Array]) -> tuple[Array, Array]:
         xp = self._xp
@@ -78,15 +78,15 @@ class Chain:
         rows = xp.reshape(xp.permute_dims(q, (1, 0)), (-1,))
         rows = xp.reshape(rows, (q.shape[1], 1, q.shape[0]))
         cos, sin = self._three * xp.cos(rows), self._three * xp.sin(rows)
-        position = xp.zeros_like(cos[0])
-        axes = [position + self._base[i] for i in range(3)]
+        position = xp.zeros_like(cos[0, ...])
+        axes = [position + self._base[i, ...] for i in range(3)]
         hinges = []
         for i, (offset, columns) in enumerate(links):
             for k, weight in offset:
                 position = position + weight * axes[k]
             axes = [_mix(axes, column) for column in columns]
             if i < len(links) - 1:
-                x, y, c, s = axes[0], axes[1], cos[i], sin[i]
+                x, y, c, s = axes[0], axes[1], cos[i, ...], sin[i, ...]
                 axes = [c * x + s * y, c * y - s * x, axes[2]]
                 hinges.append((position, axes[2]))
         return position, axes, hinges
@@ -94,8 +94,10 @@ class Chain:
     def _screws(self, position: Array, hinges: list[tuple[Array, Array]]) -> list[Array]:
         """What each hinge does to the tool, `(6, N)`: axis x arm, then axis."""
         out = []
-        for anchor, (x, y, z) in hinges:
-            dx, dy, dz = position[0] - anchor[0], position[1] - anchor[1], position[2] - anchor[2]
+        for anchor, axis in hinges:
+            arm = position - anchor
+            x, y, z = (axis[i, ...] for i in range(3))
+            dx, dy, dz = (arm[i, ...] for i in range(3))
             out.append(self._xp.stack([y * dz - z * dy, z * dx - x * dz, x * dy - y * dx, x, y, z]))
         return out
 
@@ -111,11 +113,11 @@ def solve_positive(matrix: Array, vector: Array, xp: Any) -> Array:
     out: list[Array] = []
     for i in range(size):
         for j in range(i + 1):
-            rest = matrix[i, j]
+            rest = matrix[i, j, ...]
             for k in range(j):
                 rest = rest - low[i][k] * low[j][k]
             low[i][j] = xp.sqrt(rest) if i == j else rest / low[j][j]
-        value = vector[i]
+        value = vector[i, ...]
         for k in range(i):
             value = value - low[i][k] * out[k]
         out.append(value / low[i][i])

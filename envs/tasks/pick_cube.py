@@ -9,8 +9,9 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry
 
-from .arm import OPENING_STEP_M, clamp, near, norm
-from .cube import CubeTask, in_hand, nearest_turn, yaw_between
+from .arm import OPENING_STEP_M
+from .cube import CubeTask, in_hand, nearest_turn
+from .vectors import clamp, near, norm
 
 Array = Any
 
@@ -80,7 +81,8 @@ class PickCube(CubeTask):
         reached = away < 0.04
         grasped = reached & (closed > 0.85)
         lifted = grasped & (height > 0.03)
-        stage = xp.astype(reached, xp.int64) + grasped + lifted + (lifted & there)
+        passed = [reached, grasped, lifted, lifted & there]
+        stage = xp.sum(xp.astype(xp.stack(passed), xp.int64), axis=0)
         return terms, {**memory, "stage": stage}
 
     def _closed(self, sim: Sim, memory: Carry) -> Array:
@@ -96,7 +98,7 @@ class PickCube(CubeTask):
         cube, goal, fingers = pose[:, :3], memory["goal"], sim.qpos[:, self._fingers]
         wide = fingers[:, 0] + fingers[:, 1]
         offset = cube - tool
-        turn = nearest_turn(xp, yaw_between(xp, hand, pose[:, 3:]))
+        turn = nearest_turn(xp, hand, pose[:, 3:])
         aside = xp.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2)
         aligned = (aside < 0.01) & (xp.abs(turn) < 0.08)
         inside = (aside < 0.012) & (xp.abs(offset[:, 2]) < 0.01)
@@ -104,25 +106,24 @@ class PickCube(CubeTask):
         gripped = pressed & (norm(xp, in_hand(xp, hand, offset)) < 0.03)
         height = cube[:, 2] - memory["half"]
         lifted = gripped & (height > 0.05)
-        aim = _aim(xp, cube, goal, memory["half"], flaw)
-        above = xp.where(aligned, 0.0, 0.08)
+        aim = self._aim(xp, goal, memory["half"], flaw)
+        above = 0.08 * xp.where(aligned, self._zero, self._one)
         approach = offset + xp.stack([0.0 * above, 0.0 * above, above], axis=1)
         move = xp.where(gripped[:, None], aim - cube, approach)
-        turn = xp.where(gripped, 0.0, turn)
-        grip = xp.where(inside | gripped, -OPENING_STEP_M, OPENING_STEP_M)
+        turn = xp.where(gripped, self._zero, turn)
+        grip = OPENING_STEP_M * xp.where(inside | gripped, -self._one, self._one)
         if flaw == "drops":
-            grip = xp.where(lifted | ((height > 0.01) & ~pressed), OPENING_STEP_M, grip)
+            grip = xp.where(lifted | ((height > 0.01) & ~pressed), self._step[-1], grip)
         return self.act(sim, memory, move, turn, grip, self.pace(xp, draw, flaw))
 
-
-def _aim(xp: Any, cube: Array, goal: Array, half: Array, flaw: str | None) -> Array:
-    """Where the expert carries the cube."""
-    if flaw == "stops_short":
-        return xp.stack([goal[:, 0], goal[:, 1], 0.3 * goal[:, 2] + 0.7 * half], axis=1)
-    if flaw == "near_miss":
-        aside = xp.where(goal[:, 1] > 0.0, -0.05, 0.05)
-        return xp.stack([goal[:, 0], goal[:, 1] + aside, goal[:, 2]], axis=1)
-    if flaw == "wrong_way":
-        aside = xp.where(goal[:, 1] > 0.0, -0.2, 0.2)
-        return xp.stack([goal[:, 0], goal[:, 1] + aside, goal[:, 2]], axis=1)
-    return goal
+    def _aim(self, xp: Any, goal: Array, half: Array, flaw: str | None) -> Array:
+        """Where the expert carries the cube."""
+        x, y, z = (goal[:, i] for i in range(3))
+        side = xp.where(y > 0.0, -self._one, self._one)
+        if flaw == "stops_short":
+            z = 0.3 * z + 0.7 * half
+        if flaw == "near_miss":
+            y = y + 0.05 * side
+        if flaw == "wrong_way":
+            y = y + 0.2 * side
+        return xp.stack([x, y, z], axis=1)

@@ -10,8 +10,8 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry
 
-from .arm import clamp, near, norm, spread
 from .cube import CubeTask
+from .vectors import clamp, near, norm, spread
 
 Array = Any
 
@@ -57,8 +57,9 @@ class PushCube(CubeTask):
         for i, (key, step) in enumerate((("x", xp.cos(angle)), ("y", xp.sin(angle)))):
             low, high = self.robot.workspace[key]
             there = pose[:, i] + far * step
-            outside = (there < low) | (there > high)  # then the other way
-            there = xp.where(outside, pose[:, i] - far * step, there)
+            outside = (there < low) | (there > high)  # then to the side with more room
+            inward = xp.where(pose[:, i] > 0.5 * (low + high), -self._one, self._one)
+            there = xp.where(outside, pose[:, i] + inward * xp.abs(far * step), there)
             parts.append(clamp(xp, there, low * self._one, high * self._one))
         return xp.stack([*parts, pose[:, 2]], axis=1)
 
@@ -129,7 +130,7 @@ class PushCube(CubeTask):
         if flaw == "stops_short":
             return goal - 0.07 * away
         if flaw == "near_miss":
-            aside = xp.where(goal[:, 1] > 0.0, -0.065, 0.065)
+            aside = 0.065 * xp.where(goal[:, 1] > 0.0, -self._one, self._one)
             return xp.stack([goal[:, 0], goal[:, 1] + aside, goal[:, 2]], axis=1)
         if flaw == "wrong_way":
             return cube - 0.1 * away

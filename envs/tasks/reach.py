@@ -9,7 +9,8 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry, Obs
 
-from .arm import ArmTask, near, norm, spread
+from .arm import ArmTask
+from .vectors import near, norm, spread
 
 Array = Any
 
@@ -89,7 +90,7 @@ class Reach(ArmTask):
     def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:
         xp = sim.xp
         goal, tool = memory["goal"], memory["tool"]
-        side = xp.where(goal[:, 1] > 0.0, -1.0, 1.0)
+        side = xp.where(goal[:, 1] > 0.0, -self._one, self._one)
         if flaw == "stops_short":
             goal = goal - 0.06 * self._down
         if flaw == "near_miss":

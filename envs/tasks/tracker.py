@@ -26,14 +26,16 @@ def start_tracking(xp: Any, draw: Draw, unit: Array, pose: Array) -> Carry:
     """
     delayed = unit[:, 0] > 0.5
     quality = 0.5 + unit[:, 1:]
+    parts = [POSITION_STD_M * quality[:, :1]] * 3 + [0.5 * ROTATION_STD_RAD * quality[:, :1]] * 4
+    noise = xp.concat([*parts, (DROPOUT * 2.0**32) * quality[:, 1:]], axis=1)
     clock = xp.zeros_like(draw.seed)
-    noisy = _blur(xp, draw.at(clock), pose, quality)[0]
+    noisy = _blur(xp, draw.at(clock), pose, noise)[0]
     return {
         "track_seed": draw.seed,
         "track_episode": draw.episode,
         "track_clock": clock,
         "track_delayed": delayed,
-        "track_quality": quality,
+        "track_noise": noise,
         "track_last": pose,
         "tracked": noisy,
     }
@@ -44,28 +46,19 @@ def keep_tracking(xp: Any, memory: Carry, pose: Array) -> Carry:
     clock = memory["track_clock"] + 1
     draw = Draw(memory["track_seed"], memory["track_episode"]).at(clock)
     seen = xp.where(memory["track_delayed"][:, None], memory["track_last"], pose)
-    noisy, lost = _blur(xp, draw, seen, memory["track_quality"])
+    noisy, lost = _blur(xp, draw, seen, memory["track_noise"])
     tracked = xp.where(lost[:, None], memory["tracked"], noisy)
     return {"track_clock": clock, "track_last": pose, "tracked": tracked}
 
 
-def _blur(xp: Any, draw: Draw, pose: Array, quality: Array) -> tuple[Array, Array]:
-    """A noisy pose, and whether it was lost. Noise is the sum of two uniforms (a triangle)."""
-    bits = draw.bits("track/noise", (7,))
-    halves = xp.astype((bits[:, :6] >> 16) + (bits[:, :6] & 0xFFFF), pose.dtype)
+def _blur(xp: Any, draw: Draw, pose: Array, noise: Array) -> tuple[Array, Array]:
+    """A noisy pose, and whether it was lost. Noise is the sum of two uniforms (a triangle).
+
+    Noise on all four numbers of a quaternion is a small rotation about any axis, and a change of
+    its length that means nothing.
+    """
+    bits = draw.bits("track/noise", (8,))
+    halves = xp.astype((bits[:, :7] >> 16) + (bits[:, :7] & 0xFFFF), pose.dtype)
     unit = (halves - 65535.0) * (6.0**0.5 / 65536.0)  # mean 0, variance 1
-    position = pose[:, :3] + (POSITION_STD_M * quality[:, :1]) * unit[:, :3]
-    turn = (0.5 * ROTATION_STD_RAD * quality[:, :1]) * unit[:, 3:]
-    w, x, y, z = pose[:, 3], pose[:, 4], pose[:, 5], pose[:, 6]
-    a, b, c = turn[:, 0], turn[:, 1], turn[:, 2]
-    quat = xp.stack(  # (1, turn) times quat: a small rotation about the world's axes
-        [
-            w - a * x - b * y - c * z,
-            x + a * w + b * z - c * y,
-            y + b * w + c * x - a * z,
-            z + c * w + a * y - b * x,
-        ],
-        axis=1,
-    )
-    lost = xp.astype(bits[:, 6], pose.dtype) < (DROPOUT * 2.0**32) * quality[:, 1]
-    return xp.concat([position, quat], axis=1), lost
+    lost = xp.astype(bits[:, 7], pose.dtype) < noise[:, 7]
+    return pose + noise[:, :7] * unit, lost

@@ -30,49 +30,35 @@ def arm_from_urdf(
     that never count as colliding (neighbours do not anyway). Meshes of the URDF are not read.
     """
     root = ElementTree.fromstring(urdf)
-    links = {link.get("name"): link for link in root.iter("link")}
-    joints = {}
-    for joint in root.iter("joint"):
-        if joint.get("type") == "revolute":
-            joints[_get(joint, "parent", "link")] = joint
-    children = {_get(joint, "child", "link") for joint in joints.values()}
-    (name,) = set(joints) - children
+    names, joints = _chain(root)
+    links = {link.get("name", ""): link for link in root.iter("link")}
 
     mjcf = ElementTree.Element("mujoco", model=root.get("name", "arm"))
     _add(mjcf, "compiler", angle="radian", autolimits="true")
     assets = _add(mjcf, "asset")
     _add(assets, "material", name="shell", rgba="0.88 0.89 0.92 1", specular="0.4")
     _add(assets, "material", name="accent", rgba="0.95 0.50 0.16 1", specular="0.4")
-    defaults = _add(_add(mjcf, "default"), "default", {"class": "arm"})
+    defaults = _add(_add(mjcf, "default"), "default", **{"class": "arm"})
     _add(defaults, "geom", type="capsule", contype="1", conaffinity="3")
     defaults[0].attrib |= {"group": "2", "mass": "0", "friction": "0.4"}
     parent = _add(mjcf, "worldbody")
     contact, actuators = _add(mjcf, "contact"), _add(mjcf, "actuator")
-    flange = {"pos": f"0 0 {flange_m}", "quat": flange_quat}
-    bodies: list[str] = []
-    origin: dict[str, str] = {}
-    while name:
-        body = _add(parent, "body", name=name, **origin)
-        bodies.append(name)
-        number = len(bodies) - 1
-        if number:
-            body.set("gravcomp", "1")
-            _hinge(body, joint, actuators, gains[number - 1])
-        else:
-            body.set("childclass", "arm")
-        _inertial(body, links[name])
-        joint = joints.get(name)
-        origin = _origin(joint) if joint is not None else flange
-        radius = radii_m[number]
-        end = origin["pos"] if number else f"0 0 {max(radius + 0.01, 0.5 * _height(origin))}"
-        start = "0 0 0" if number else f"0 0 {radius}"
-        geom = _add(body, "geom", name=name, fromto=f"{start} {end}", size=f"{radius}")
-        geom.set("material", "accent" if number % 3 == 2 else "shell")
-        if joint is None:
-            _add(body, "site", name="flange", group="4", size="0.005", **origin)
-        parent, name = body, _get(joint, "child", "link") if joint is not None else ""
+    origins = [{}, *map(_origin, joints), {"pos": f"0 0 {flange_m}", "quat": flange_quat}]
+    for i, name in enumerate(names):
+        parent = _add(parent, "body", name=name, **origins[i])
+        _inertial(parent, links[name])
+        start, end = "0 0 0", origins[i + 1]["pos"]
+        if i:
+            parent.set("gravcomp", "1")
+            _hinge(parent, joints[i - 1], actuators, gains[i - 1])
+        else:  # the base stands on the table
+            parent.set("childclass", "arm")
+            start, end = f"0 0 {radii_m[0]}", f"0 0 {radii_m[0] + 0.01}"
+        geom = _add(parent, "geom", name=name, fromto=f"{start} {end}", size=f"{radii_m[i]}")
+        geom.set("material", "accent" if i % 3 == 2 else "shell")
+    _add(parent, "site", name="flange", group="4", size="0.005", **origins[-1])
     for first, second in [(0, 1), *apart]:  # MuJoCo lets bodies fixed to the world hit their child
-        _add(contact, "exclude", body1=bodies[first], body2=bodies[second])
+        _add(contact, "exclude", body1=names[first], body2=names[second])
     return ElementTree.tostring(mjcf, encoding="unicode")
 
 
@@ -90,8 +76,7 @@ def iiwa() -> Robot:
         flange_quat="0 0 0 1",
         apart=[(5, 7)],
     )
-    tree = ElementTree.fromstring(urdf)
-    moving = [joint for joint in tree.iter("joint") if joint.get("type") == "revolute"]
+    moving = _chain(ElementTree.fromstring(urdf))[1]
     return Robot(
         name="iiwa",
         xml=with_gripper(arm, asset("gripper.xml")),
@@ -102,6 +87,21 @@ def iiwa() -> Robot:
         workspace={"x": (0.48, 0.68), "y": (-0.20, 0.20), "z": (0.10, 0.25)},
         velocity_limit=tuple(float(_get(joint, "limit", "velocity")) for joint in moving),
     )
+
+
+def _chain(root: Element) -> tuple[list[str], list[Element]]:
+    """The links from the base on, and the revolute joints between them."""
+    joints = {
+        _get(joint, "parent", "link"): joint
+        for joint in root.iter("joint")
+        if joint.get("type") == "revolute"
+    }
+    names = list(set(joints) - {_get(joint, "child", "link") for joint in joints.values()})
+    if len(names) != 1:
+        raise ValueError(f"a serial arm has one base, this URDF has {len(names)}")
+    while names[-1] in joints:
+        names.append(_get(joints[names[-1]], "child", "link"))
+    return names, [joints[name] for name in names[:-1]]
 
 
 def _hinge(body: Element, joint: Element, actuators: Element, gain: tuple[float, float]) -> None:
@@ -147,10 +147,6 @@ def _origin(element: Element) -> dict[str, str]:
     }
 
 
-def _height(origin: dict[str, str]) -> float:
-    return float(origin["pos"].split()[2])
-
-
 def _get(element: Element, child: str, key: str) -> str:
     found = element.find(child)
     if found is None or found.get(key) is None:
@@ -158,7 +154,5 @@ def _get(element: Element, child: str, key: str) -> str:
     return found.get(key, "")
 
 
-def _add(
-    parent: Element, tag: str, attributes: dict[str, str] | None = None, **more: str
-) -> Element:
-    return ElementTree.SubElement(parent, tag, {**(attributes or {}), **more})
+def _add(parent: Element, tag: str, **attributes: str) -> Element:
+    return ElementTree.SubElement(parent, tag, attributes)
