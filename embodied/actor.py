@@ -24,8 +24,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from embodied.agent import Policy
-from embodied.arguments import amend
-from embodied.config import compose_config, resolved
+from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper, TaskEnv
 from embodied.errors import UserError, unknown
 from embodied.run import Run, load_policy, open_run

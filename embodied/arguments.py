@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from embodied.config import _check_key, _check_values, _parse
 from embodied.errors import UserError, unknown
 
 WORLD_KEYS = ("env", "sim", "robot", "agent")
@@ -55,20 +51,3 @@ def _typed(key: str, text: str, default: Any) -> Any:
         wanted = "number > 0" if kind is float else f"whole number >= {lowest}"
         raise UserError(f"{key}={text}: give a {wanted}") from None
     return value
-
-
-def amend(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """A copy of a saved configuration with `key=value` overrides; a key must exist, or be `+key`.
-
-    Raises `UserError` for an unknown key (with the nearest), or a value of another kind.
-    """
-    amended = copy.deepcopy(cfg)
-    for override in _parse(overrides):
-        key = override.key_or_group
-        if override.is_delete():
-            raise UserError(f"{override.input_line}: a saved configuration keeps its keys")
-        if not override.is_add():
-            _check_key(cfg, key)
-        OmegaConf.update(amended, key, override.value())
-    _check_values(cfg, amended)
-    return amended

@@ -76,10 +76,12 @@ def make(node: Any, offered: Mapping[str, Any] | None = None, **given: Any) -> A
     try:
         factory = instantiate(node, _partial_=True, _convert_="all")
     except HydraException as error:
-        cause = error.__cause__
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, UserError):
+            cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        text = " ".join(str(cause or error).split())[:300]
+        text = " ".join(str(cause).split())[:300]
         raise UserError(f"cannot make {node.get('_target_')}: {text}") from error
     signature = inspect.signature(factory.func)
     taken = signature.parameters.keys() - factory.keywords.keys()

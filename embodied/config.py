@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,23 @@ def _missing(cfg: DictConfig) -> Iterator[str]:
             yield _full(cfg, key)
         elif isinstance(cfg[key], DictConfig):
             yield from _missing(cfg[key])
+
+
+def amend(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """A copy of a saved configuration with `key=value` overrides; a key must exist, or be `+key`.
+
+    Raises `UserError` for an unknown key (with the nearest), or a value of another kind.
+    """
+    amended = copy.deepcopy(cfg)
+    for override in _parse(overrides):
+        key = override.key_or_group
+        if override.is_delete():
+            raise UserError(f"{override.input_line}: a saved configuration keeps its keys")
+        if not override.is_add():
+            _check_key(cfg, key)
+        OmegaConf.update(amended, key, override.value())
+    _check_values(cfg, amended)
+    return amended
 
 
 def _compose(name: str, overrides: list[str], extra: Path | None) -> DictConfig:

@@ -19,7 +19,7 @@ from embodied.agent import Agent
 from embodied.build import make_agent, make_env, make_rewards
 from embodied.checkpoint import save_checkpoint
 from embodied.collect import Collector
-from embodied.config import compose_config, resolved
+from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.evaluate import can_succeed
@@ -44,11 +44,11 @@ def train(
         run = open_run(resume)
         cfg = run.cfg
         for text in overrides:
-            key, _, value = text.partition("=")
+            key = text.partition("=")[0]
             if key not in RESUMABLE:
                 free = ", ".join(RESUMABLE)
                 raise UserError(f"--resume: {key} is fixed by the run; free to change: {free}")
-            OmegaConf.update(cfg, key, OmegaConf.create(f"v: {value}").v)
+        cfg = amend(cfg, overrides)
         training = Training(cfg, run.path)
         training.load(run.checkpoint.state)
         say(f"resuming {run.path} at {training.collector.steps:,} steps")

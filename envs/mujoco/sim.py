@@ -17,8 +17,14 @@ from .render import Camera, choose_gl
 
 choose_gl()
 
-import mujoco  # noqa: E402  (after the choice of GL, which it reads at import)
-from mujoco.batch import Batch, SimulationError  # noqa: E402
+try:  # after the choice of GL, which it reads here
+    import mujoco
+    from mujoco.batch import Batch, SimulationError
+except (AttributeError, RuntimeError, OSError) as error:
+    chosen = os.environ.get("MUJOCO_GL")
+    raise UserError(
+        f"MuJoCo does not start with MUJOCO_GL={chosen} ({error}): unset it, or see embodied doctor"
+    ) from error
 
 if mujoco.get_mju_user_warning() is None:  # else MuJoCo prints, and writes MUJOCO_LOG.TXT
     mujoco.set_mju_user_warning(logging.getLogger("mujoco").info)

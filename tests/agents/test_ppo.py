@@ -22,6 +22,7 @@ from embodied.types import ActionSpec, Trajectory
 from tests.toys import reach, rollout, through_disk
 
 LOG_2PI = math.log(2 * math.pi)
+SPACE = gym.spaces.Dict({"state": gym.spaces.Box(-9, 9, (1,), np.float32)})
 
 
 def spec(low: list[float], high: list[float]) -> ActionSpec:
@@ -31,10 +32,9 @@ def spec(low: list[float], high: list[float]) -> ActionSpec:
 
 def linear(**settings: Any) -> PPO:
     """An agent of one observation x and one action: mean x / 2, deviation 1, value 2 x."""
-    space = gym.spaces.Dict({"state": gym.spaces.Box(-9, 9, (1,), np.float32)})
     settings = {"hidden": (), "minibatches": 1, "gamma": 0.5, "lam": 1.0, "compile": False,
                 "normalise_reward": False, **settings}  # fmt: skip
-    agent = PPO(space, spec([-1], [1]), num_worlds=1, **settings)
+    agent = PPO(SPACE, spec([-1], [1]), num_worlds=1, **settings)
     with torch.no_grad():
         agent.policy.mean[0].weight.fill_(0.5)
         agent.critic[0].weight.fill_(2.0)
@@ -111,6 +111,18 @@ def test_a_truncated_episode_bootstraps_from_its_final_observation() -> None:
     # V = 2 x, gamma = 1/2. Step 0: 1 + V(3) / 2 - V(1) = 1 + 3 - 2 = 2
     # (the next row's observation, 10, would say 1 + 10 - 2 = 9). Step 1: 1 + 4 - 20 = -15
     assert advantages(linear(), two_steps(truncated=True)) == ([2, -15], [4, 5])
+
+
+def test_each_episode_bootstraps_from_its_own_final_observation() -> None:
+    # both worlds start at x = 1; 1 + V(3) / 2 - 2 = 2 and 1 + V(5) / 2 - 2 = 4
+    ends = np.array([[True, True]])
+    traj = rollout(np.array([[[3.0], [5.0]]]), np.ones((1, 2, 1)), ~ends, ends)
+    traj.reward[:] = 1.0
+    agent = linear()
+    with torch.no_grad():
+        value = agent.critic(torch.from_numpy(traj.obs["state"])).squeeze(-1)
+        advantage, _ = agent._advantages(traj, value, torch.from_numpy(traj.valid))
+    assert advantage.tolist() == [pytest.approx([2, 4])]
 
 
 def test_a_terminated_episode_has_no_future() -> None:
@@ -206,8 +218,12 @@ def test_it_learns_from_a_batch_with_faults_what_it_learns_without() -> None:
 
 def test_a_seed_is_a_run() -> None:
     assert_equal(trained(seed=1)[0], trained(seed=1)[0])
-    first, second = trained(seed=1)[0], trained(seed=2)[0]
-    assert not torch.equal(first.parameters[1], second.parameters[1])
+    first, second = (trained(updates=0, seed=seed)[0] for seed in (1, 2))
+    assert not torch.equal(first.policy.mean[0].weight, second.policy.mean[0].weight)
+    assert not torch.equal(first.critic[0].weight, second.critic[0].weight)
+    obs = reach(16).reset()
+    second.policy.load_state_dict(first.policy.state_dict())
+    assert not (first.policy.act({}, obs)[1] == second.policy.act({}, obs)[1]).all()
 
 
 def test_it_goes_on_from_its_state_bit_for_bit(tmp_path) -> None:
@@ -280,6 +296,15 @@ def test_actions_are_in_units_of_their_limits(low, high, centre, scale) -> None:
     assert action.dtype == np.float32
     np.testing.assert_allclose(action.mean(0), centre, atol=0.1)
     np.testing.assert_allclose(action.std(0), np.array(scale) * 0.5, rtol=0.1)
+
+
+def test_actions_of_another_unit_teach_the_same() -> None:
+    traj, agents = two_steps(), []
+    for low, high, action in (([-1], [1], (0.5, -0.25)), ([1], [5], (4.0, 2.5))):  # 3 + 2 a
+        agents.append(PPO(SPACE, spec(low, high), 1, hidden=(), minibatches=1, compile=False))
+        traj.action[:, 0, 0] = action
+        agents[-1].update(traj)
+    assert_equal(*agents)
 
 
 def test_what_is_executed_keeps_the_limits() -> None:
