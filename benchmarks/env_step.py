@@ -39,23 +39,30 @@ class Ours:
         self.actions = rng.uniform(spec.low, spec.high, shape).astype(np.float32)
         for action in self.actions[:20]:
             self.env.step(action)
+        self.env.stagger()  # so that worlds finish and are reset all along, as in training
         self.start = self.env.state_dict()
         self.start = {k: _copied(v) for k, v in self.start.items()}
         self.states = self.start["sim"]["state"].copy()
+        self.restarts: dict[tuple[int, int], np.ndarray] = {}
         self.controls = self._record()
 
     def _record(self) -> np.ndarray:
-        """The controls that our actions become, `(T, N, nu)`."""
+        """The controls that our actions become, `(T, N, nu)`, and the states of every reset."""
         sim, seen = self.env.sim, []
-        plain = sim.step
+        step, reset = sim.step, sim.reset
 
-        def step(control: np.ndarray, substeps: int) -> None:
+        def recorded_step(control: np.ndarray, substeps: int) -> None:
             seen.append(np.array(control))
-            plain(control, substeps)
+            step(control, substeps)
 
-        sim.step = step
+        def recorded_reset(rows: Any, ids: np.ndarray) -> None:
+            reset(rows, ids)
+            for i in ids:
+                self.restarts[int(i), len(seen)] = sim.batch.state[i].copy()
+
+        sim.step, sim.reset = recorded_step, recorded_reset
         self.steps_per_s()
-        del sim.step
+        del sim.step, sim.reset
         return np.stack(seen)
 
     def steps_per_s(self) -> float:
@@ -75,8 +82,10 @@ class Raw:
         self.steps = ours.controls.shape[0] * WORLDS
         for k in range(CORES):
             here, there = mp.get_context("spawn").Pipe()
-            states, controls = ours.states[k::CORES], ours.controls[:, k::CORES]
-            args = (there, name, ours.env.substeps, states, controls)
+            mine = range(k, WORLDS, CORES)
+            restarts = {key: row for key, row in ours.restarts.items() if key[0] in mine}
+            states = {i: ours.states[i] for i in mine}
+            args = (there, name, ours.env.substeps, states, ours.controls, restarts)
             process = mp.get_context("spawn").Process(target=_replay, args=args, daemon=True)
             process.start()
             self.workers.append((here, process))
@@ -98,7 +107,12 @@ class Raw:
 
 
 def _replay(
-    pipe: Connection, name: str, substeps: int, states: np.ndarray, controls: np.ndarray
+    pipe: Connection,
+    name: str,
+    substeps: int,
+    states: dict[int, np.ndarray],
+    controls: np.ndarray,
+    restarts: dict[tuple[int, int], np.ndarray],
 ) -> None:
     import mujoco
     from hydra.utils import instantiate
@@ -108,10 +122,12 @@ def _replay(
     data, full = mujoco.MjData(model), mujoco.mjtState.mjSTATE_INTEGRATION
     pipe.send(True)
     while pipe.recv():
-        for world, state in enumerate(states):
+        for world, state in states.items():
             mujoco.mj_setState(model, data, state, full)
             ctrl = data.ctrl
-            for control in controls[:, world]:
+            for t, control in enumerate(controls[:, world]):
+                if (world, t) in restarts:
+                    mujoco.mj_setState(model, data, restarts[world, t], full)
                 ctrl[:] = control
                 mujoco.mj_step(model, data, substeps)
         pipe.send(True)

@@ -71,9 +71,10 @@ class Collector:
 
     `collect` hands back `(T, N)` trajectories in which time never skips: the next call goes on
     where this one stopped. A faulted step is kept, marked invalid; when more than
-    `max_fault_rate` of a rollout's steps are faults the run stops, since nothing sound is left
-    to learn from. With `stagger` the first episodes get limits of differing length, so that
-    worlds do not stay in step and every rollout sees all parts of an episode.
+    `max_fault_rate` of a rollout's steps are faults, or of a reward model's verdicts are failures
+    or abstentions, the run stops, since nothing sound is left to learn from. With `stagger` the
+    first episodes get limits of differing length, so that worlds do not stay in step and every
+    rollout sees all parts of an episode.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Collector:
     def collect(self, policy: Policy, steps: int) -> Trajectory:
         """The next `steps` steps of all worlds, with rewards.
 
-        Raises `UserError` when too many steps fault.
+        Raises `UserError` when too many steps fault, or a reward model cannot judge too many.
         """
         if self._obs is None:
             self.start(policy)
@@ -135,7 +136,9 @@ class Collector:
         traj = rollout.trajectory(obs, self.steps)
         self.steps += steps * env.num_worlds
         self._check_faults(rollout.fault)
+        before = dict(self.rewards.counts)
         self.rewards.label(traj, rollout.episode_step)
+        self._check_judges(before)
         return traj
 
     def _check_faults(self, fault: np.ndarray) -> None:
@@ -148,6 +151,16 @@ class Collector:
                 f"{count} of {fault.size} steps faulted ({why}), more than "
                 f"max_fault_rate={self.max_fault_rate}: nothing sound is left to learn from"
             )
+
+    def _check_judges(self, before: Mapping[str, int]) -> None:
+        told = {status: count - before[status] for status, count in self.rewards.counts.items()}
+        asked = sum(told.values()) - told["silent"]
+        for status in ("failed", "abstained"):
+            if told[status] > self.max_fault_rate * asked:
+                raise UserError(
+                    f"the reward models {status} on {told[status]} of {asked} steps, more than "
+                    f"max_fault_rate={self.max_fault_rate}: nothing sound is left to learn from"
+                )
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -11,7 +11,16 @@ import pytest
 from embodied.collect import Collector
 from embodied.errors import UserError
 from embodied.reward_model import Channel, Needs, Rewards
-from embodied.types import PHYSICS_FAULT, SCORED, ActionSpec, Score, Step, Trajectory
+from embodied.types import (
+    ABSTAINED,
+    FAILED,
+    PHYSICS_FAULT,
+    SCORED,
+    ActionSpec,
+    Score,
+    Step,
+    Trajectory,
+)
 from tests.toys import Nearest, Nearness, Wander, reach, through_disk
 
 LENGTHS = (3, 2, 5)
@@ -224,6 +233,34 @@ def test_too_many_faults_stop_the_run() -> None:
     assert collector(Clockwork(faulty), max_fault_rate=2 / 12).collect(Counts(), 4).valid.any()
     with pytest.raises(UserError, match=r"2 of 12 steps faulted \(physics diverged\), more than"):
         collector(Clockwork(faulty), max_fault_rate=0.16).collect(Counts(), 4)
+
+
+class Breaks(Asks):
+    """A judge that cannot judge the first `count` worlds."""
+
+    value_range = (-1.0, 9.0)
+
+    def __init__(self, status: int, count: int) -> None:
+        super().__init__("reward")
+        self.verdict, self.count = status, count
+
+    def score(self, carry, traj):
+        carry, score = super().score(carry, traj)
+        score.status[:, : self.count] = self.verdict
+        return carry, score
+
+
+@pytest.mark.parametrize(("status", "name"), [(FAILED, "failed"), (ABSTAINED, "abstained")])
+def test_a_judge_that_breaks_too_often_stops_the_run(status: int, name: str) -> None:
+    def collect(rate: float) -> Trajectory:
+        # asked on every 5th step and at ends: in 4 steps once in world 0, twice in world 1
+        channel = Channel("a", Breaks(status, 1), every=5)
+        rewards = Rewards({"a": channel}, 3, 0.9)
+        return Collector(Clockwork(), rewards, max_fault_rate=rate).collect(Counts(), 4)
+
+    assert collect(1 / 3).valid.sum() == 12 - (status == FAILED)
+    with pytest.raises(UserError, match=f"the reward models {name} on 1 of 3 steps, more than"):
+        collect(0.33)
 
 
 def test_totals_of_finished_episodes() -> None:
