@@ -9,6 +9,7 @@ the learning rate (as rsl_rl does).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,7 +83,8 @@ class PPO:
 
     `num_worlds * rollout_steps` samples are learned from `epochs` times in `minibatches` parts.
     With `target_kl` the learning rate is divided or multiplied by 1.5 to stay near it; with
-    `anneal` it falls linearly to zero over the run. `threads` are torch's during an update.
+    `anneal` it falls linearly to zero over the run. `threads` are torch's during an
+    update, when the physics rests: by default every core, up to four.
     """
 
     def __init__(
@@ -110,11 +112,12 @@ class PPO:
         normalise_reward: bool = True,
         compile: bool = True,
         device: str = "cpu",
-        threads: int = 1,
+        threads: int | None = None,
     ) -> None:
         if action_spec is None:
             raise UserError("PPO needs continuous actions (a Box): take another env or agent")
         check_range("agent", 1, rollout_steps=rollout_steps, epochs=epochs, minibatches=minibatches)
+        threads = min(4, len(os.sched_getaffinity(0))) if threads is None else threads
         check_range("agent", 1, threads=threads)
         check_range("agent", 0, 1, gamma=gamma, lam=lam)
         check_range("agent", 0, lr=lr, clip=clip, entropy=entropy, value_weight=value_weight)

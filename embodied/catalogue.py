@@ -55,9 +55,17 @@ def describe(group: str, name: str, extra: Path | None = None) -> str:
     tree = ast.parse(source)
     described = [tree] if module.endswith(f".{name}") else []
     described += [node for node in tree.body if getattr(node, "name", None) == item]  # type: ignore[misc]
-    if not any(getattr(node, "name", None) == item for node in tree.body):
+    if not defines(target):
         return f"missing: {target}"
     return next((line for node in described if (line := _first_line(node))), "")
+
+
+def defines(target: str) -> bool:
+    """Whether the module that a `_target_` names defines it itself, read without running it."""
+    module, _, item = target.rpartition(".")
+    source = _source(module)
+    body = ast.parse(source).body if source is not None else []
+    return any(getattr(node, "name", None) == item for node in body)
 
 
 def find_target(cfg: Any) -> str | None:

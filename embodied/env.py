@@ -211,7 +211,7 @@ class TaskEnv:
         if not xp.all(finite):
             bad = ~xp.all(finite, axis=-1)
             action = xp.where(bad[:, None], xp.zeros_like(action), action)
-        action = xp.clip(action, self._low, self._high)
+        action = xp.minimum(xp.maximum(action, self._low), self._high)
         depth = self.randomise.max_delay_steps
         if depth:
             history = xp.concat([action[None], self._queue], axis=0)

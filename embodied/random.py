@@ -39,6 +39,16 @@ def _indices(xp: Any, dev: Any, size: int) -> Array:
     return _mix((counts * _GOLDEN) & _MASK)[None, :]
 
 
+def walk(key: Array) -> Array:
+    """The key `(n,)` of the next step. For noise at every step this is cheaper than `Draw.at`."""
+    return _mix((key + _GOLDEN) & _MASK)
+
+
+def key_bits(key: Array, size: int) -> Array:
+    """Uniform 32-bit integers as int64 of a step's key, `(n, size)`."""
+    return _mix(key[:, None] ^ _indices(array_namespace(key), device(key), size))
+
+
 def world_seeds(seed: int, num_worlds: int, first: int = 0) -> np.ndarray:
     """Seeds of worlds `first ..`, `(num_worlds,)` int64: `seed + i`, as Gymnasium does."""
     return np.arange(first, first + num_worlds, dtype=np.int64) + np.int64(seed)
@@ -81,6 +91,10 @@ class Draw:
         index = _indices(xp, device(self.seed), math.prod(shape))
         mixed = _mix(((key[:, None] ^ index) + offset) & _MASK)
         return xp.reshape(mixed, (key.shape[0], *shape))
+
+    def key(self, stream: str) -> Array:
+        """Where a stream begins that is walked a step at a time, `(n,)`: see `walk`."""
+        return self.bits(stream)
 
     def uniform(
         self, stream: str, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0

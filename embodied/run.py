@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from embodied import shaping
 from embodied.agent import Policy
 from embodied.build import make_agent
+from embodied.catalogue import defines
 from embodied.checkpoint import Checkpoint, load_checkpoint
 from embodied.env import Stepper
 from embodied.errors import UserError
@@ -45,7 +47,8 @@ class Run:
 def open_run(path: Path | str) -> Run:
     """Open a run directory, its `checkpoints`, or one checkpoint in it.
 
-    Raises `UserError` when there is none, or none that is valid.
+    Raises `UserError` when there is none, none that is valid, or one whose configuration would
+    run code of a package that is neither ours nor named in `EMBODIED_TRUST` (comma-separated).
     """
     path = Path(path)
     if not path.exists():
@@ -54,8 +57,27 @@ def open_run(path: Path | str) -> Run:
     checkpoint = load_checkpoint(inner if inner.is_dir() else path)
     if not checkpoint.config or "agent" not in checkpoint.config:
         raise UserError(f"{path} is not a run of embodied: its checkpoint has no configuration")
+    _check_targets(checkpoint.config, path)
     root = next((p for p in (path, *path.parents) if (p / "config.yaml").exists()), path)
     return Run(root, OmegaConf.create(checkpoint.config), checkpoint)
+
+
+def _check_targets(node: Any, path: Path) -> None:
+    """Refuse a configuration that came with a checkpoint and names code to run that is not ours."""
+    trusted = {"embodied", *os.environ.get("EMBODIED_TRUST", "").split(",")}
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for value in values:
+        _check_targets(value, path)
+    target = str(node["_target_"]) if isinstance(node, dict) and "_target_" in node else None
+    if target is None:
+        return
+    package = target.partition(".")[0]
+    if package == "embodied" and not defines(target):  # it may be what a module of ours imports
+        raise UserError(f"{path} would run {target}, which is not embodied's own")
+    if package not in trusted:
+        raise UserError(
+            f"{path} would run {target}: set EMBODIED_TRUST={package} if you trust that checkpoint"
+        )
 
 
 def load_policy(run: Run, env: Stepper) -> Policy:

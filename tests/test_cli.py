@@ -236,5 +236,7 @@ def test_a_users_own_task_runs_by_its_target(
     monkeypatch.chdir(tmp_path)
     here = ["--config-dir", str(tmp_path)]
     assert main(["train", *SMALL, "env=hop", "run_dir=mine", *here]) == 0
+    assert main(["eval", "mine", "episodes=1", "max_steps=3"]) == 2  # code that is not ours
+    monkeypatch.setenv("EMBODIED_TRUST", "hop")
     assert main(["eval", "mine", "episodes=1", "max_steps=3"]) == 0
     assert main(["eval", "random", "env=hop", "episodes=1", "max_steps=3", *here]) == 0

@@ -19,6 +19,11 @@ from embodied.run import load_policy, open_run, reward_hash, versions, write_jso
 from tests.toys import Nearness, conf_of_toys
 
 
+@pytest.fixture(autouse=True)
+def trusted_toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBODIED_TRUST", "tests")
+
+
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory) -> DictConfig:
     chosen = ["env=point", "sim=points", "reward_model=[env,near]", "num_envs=8"]
@@ -155,3 +160,19 @@ def test_json_is_written_for_people(tmp_path) -> None:
     text = (tmp_path / "run.json").read_text()
     assert json.loads(text) == {"seed": 3, "env": "point"}
     assert text == '{\n  "seed": 3,\n  "env": "point"\n}\n'
+
+
+@pytest.mark.parametrize(
+    "target", ["os.system", "embodied.checkpoint.os.system", "builtins.eval", "mine.Task"]
+)
+def test_a_foreign_checkpoint_runs_no_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    config = {"agent": {"_target_": "embodied.agents.ppo.PPO"}, "env": {"task": [{}]}}
+    config["env"]["task"][0]["_target_"] = target  # type: ignore[index]
+    save_checkpoint(tmp_path / "checkpoints", {}, step=1, config=config)
+    with pytest.raises(UserError, match=f"would run {target}"):
+        open_run(tmp_path)
+    if target == "mine.Task":
+        monkeypatch.setenv("EMBODIED_TRUST", "other,mine")
+        assert open_run(tmp_path).checkpoint.step == 1

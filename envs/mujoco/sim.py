@@ -67,6 +67,7 @@ class MujocoSim:
         if [*range(_BAD[0], _BAD[-1] + 1)] != sorted(_BAD):
             raise RuntimeError("MuJoCo renumbered its warnings")
         self._raised = np.zeros(num_worlds, bool)
+        self._states: dict[str, np.ndarray] = {}
         self._derived: dict[str, np.ndarray] = {}
         self._restored: dict[str, np.ndarray] = {}
         self._cameras: dict[tuple[int, int], Camera] = {}
@@ -94,7 +95,9 @@ class MujocoSim:
         self.batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._raised[ids] = False
         for name, value in rows.items():
-            self.batch.bind(name)[ids] = value
+            if name not in self._states:
+                self._states[name] = self.batch.bind(name)
+            self._states[name][ids] = value
         if self._derived:
             self._run(self.batch.forward, ids)
             for name, value in self._restored.items():

@@ -65,9 +65,7 @@ class CubeTask(ArmTask):
         return {
             **super().memory(sim),
             "half": zeros(),
-            "track_seed": zeros(kind=xp.int64),
-            "track_episode": zeros(kind=xp.int64),
-            "track_clock": zeros(kind=xp.int64),
+            "track_key": zeros(kind=xp.int64),
             "track_delayed": zeros(kind=xp.bool),
             "track_noise": zeros(8),
             "track_last": zeros(7),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from embodied.random import Draw
+from embodied.random import Draw, key_bits, walk
 from embodied.types import Carry
 
 Array = Any
@@ -28,12 +28,10 @@ def start_tracking(xp: Any, draw: Draw, unit: Array, pose: Array) -> Carry:
     quality = 0.5 + unit[:, 1:]
     parts = [POSITION_STD_M * quality[:, :1]] * 3 + [0.5 * ROTATION_STD_RAD * quality[:, :1]] * 4
     noise = xp.concat([*parts, (DROPOUT * 2.0**32) * quality[:, 1:]], axis=1)
-    clock = xp.zeros_like(draw.seed)
-    noisy = _blur(xp, draw.at(clock), pose, noise)[0]
+    key = draw.key("track/noise")
+    noisy = _blur(xp, key, pose, noise)[0]
     return {
-        "track_seed": draw.seed,
-        "track_episode": draw.episode,
-        "track_clock": clock,
+        "track_key": key,
         "track_delayed": delayed,
         "track_noise": noise,
         "track_last": pose,
@@ -43,21 +41,20 @@ def start_tracking(xp: Any, draw: Draw, unit: Array, pose: Array) -> Carry:
 
 def keep_tracking(xp: Any, memory: Carry, pose: Array) -> Carry:
     """The rows that follow when the object's true pose is `pose`; `tracked` is what is seen."""
-    clock = memory["track_clock"] + 1
-    draw = Draw(memory["track_seed"], memory["track_episode"]).at(clock)
+    key = walk(memory["track_key"])
     seen = xp.where(memory["track_delayed"][:, None], memory["track_last"], pose)
-    noisy, lost = _blur(xp, draw, seen, memory["track_noise"])
+    noisy, lost = _blur(xp, key, seen, memory["track_noise"])
     tracked = xp.where(lost[:, None], memory["tracked"], noisy)
-    return {"track_clock": clock, "track_last": pose, "tracked": tracked}
+    return {"track_key": key, "track_last": pose, "tracked": tracked}
 
 
-def _blur(xp: Any, draw: Draw, pose: Array, noise: Array) -> tuple[Array, Array]:
+def _blur(xp: Any, key: Array, pose: Array, noise: Array) -> tuple[Array, Array]:
     """A noisy pose, and whether it was lost. Noise is the sum of two uniforms (a triangle).
 
     Noise on all four numbers of a quaternion is a small rotation about any axis, and a change of
     its length that means nothing.
     """
-    bits = draw.bits("track/noise", (8,))
+    bits = key_bits(key, 8)
     halves = xp.astype((bits[:, :7] >> 16) + (bits[:, :7] & 0xFFFF), pose.dtype)
     unit = (halves - 65535.0) * (6.0**0.5 / 65536.0)  # mean 0, variance 1
     lost = xp.astype(bits[:, 7], pose.dtype) < noise[:, 7]

@@ -11,9 +11,8 @@ from gymnasium.vector import AutoresetMode
 from omegaconf import DictConfig, OmegaConf
 
 from embodied.actor import Expert
-from embodied.arguments import amend
 from embodied.build import make_env
-from embodied.config import CONF, compose_config, options, resolved
+from embodied.config import CONF, amend, compose_config, options, resolved
 from embodied.env import Stepper, TaskEnv
 from embodied.gym_view import GymView
 from embodied.types import ACTION_FAULT, Step
