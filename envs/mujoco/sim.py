@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import array_api_compat.numpy
 import numpy as np
 
 from embodied.errors import UserError, unknown
@@ -55,7 +54,7 @@ class MujocoSim:
         cores = len(os.sched_getaffinity(0))
         if threads is not None and threads < 1:
             raise UserError(f"sim.threads={threads}: give a whole number >= 1 (cores: {cores})")
-        self.xp: Any = array_api_compat.numpy
+        self.xp: Any = np  # an array-API namespace of its own since NumPy 2.1
         self.model = mujoco.MjModel.from_xml_string(source.xml, dict(source.assets or {}))
         self.num_worlds = num_worlds
         self.timestep_s = float(self.model.opt.timestep)
