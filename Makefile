@@ -4,7 +4,7 @@
 
 BIN := .venv/bin
 DEMO := $(BIN)/embodied demo
-BENCHMARKS ?= env_step ppo crash_safety demo
+BENCHMARKS ?= env_step ppo crash_safety experts demo
 QUICK ?=
 export PYTHON TORCH_INDEX_URL
 
@@ -36,6 +36,7 @@ types: setup ## mypy
 
 bench: .venv/.ready-bench ## run the benchmarks (rough and fast: make bench QUICK=--quick)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name $(QUICK); done
+	$(BIN)/python -m benchmarks.readme
 
 clean: ## remove caches and build outputs; keeps .venv and runs/
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis MUJOCO_LOG.TXT

@@ -27,7 +27,7 @@ def run(seed: int, folder: str) -> dict[str, Any]:
 
 def main() -> None:
     args = parse_args(__doc__)
-    seeds = range(1) if args.quick else range(5)
+    seeds = range(1) if args.quick else range(3)
     with tempfile.TemporaryDirectory() as folder:
         rows = [run(seed, folder) for seed in seeds]
     figures = {name: summary([row[name] for row in rows]) for name in ("success", "minutes")}

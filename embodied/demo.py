@@ -13,7 +13,7 @@ from embodied.evaluate import evaluate
 from embodied.train import say, train
 
 EPISODES = 200
-GOAL = ("stop_at_success=0.97", "stop_window=512")
+GOAL = ("stop_at_success=0.95", "stop_window=512")
 
 
 def demo(overrides: Sequence[str] = ()) -> int:

@@ -95,11 +95,14 @@ class Channel:
         check_range(key, 0, clip=self.clip)
         if model.kind not in KINDS:
             raise UserError(f"{key}: kind {model.kind!r} is none of {', '.join(KINDS)}")
+        if not model.causal or model.scope != "step":
+            raise UserError(f"{key}: only a causal, step-wise model can be learned from online")
+        if model.needs.cameras:
+            cameras = ", ".join(model.needs.cameras)
+            raise UserError(f"{key} judges camera images ({cameras}): the collector renders none")
         if self.shaping in ("potential", "delta", "held"):
             if model.kind not in ("potential", "success"):
                 raise UserError(f"{key}: a model of kind {model.kind!r} gives no potential")
-            if not model.causal or model.scope != "step":
-                raise UserError(f"{key}: only a causal, step-wise model can be a potential online")
         elif model.kind == "potential" and self.threshold is None:
             raise UserError(f"{key}: a potential needs shaping=potential, delta or held")
 
