@@ -287,8 +287,10 @@ def test_a_potential_alone_is_refused(channels: dict[str, Channel]) -> None:
 
 def test_a_potential_with_a_base_is_not() -> None:
     potential = Channel("a", Nearness(), shaping="potential")
-    Rewards({"a": potential, "b": Channel("b", Pays())}, 1, GAMMA)
-    Rewards({"a": Channel("a", Nearness(), shaping="potential", threshold=-0.1)}, 1, GAMMA)
+    both = {"a": potential, "b": Channel("b", Pays())}
+    assert Rewards(both, 1, GAMMA).channels == both
+    own = Channel("a", Nearness(), shaping="potential", threshold=-0.1)
+    assert Rewards({"a": own}, 1, GAMMA).channels["a"].gives_base
 
 
 def test_no_reward_model_is_refused() -> None:
