@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from embodied.agent import Policy
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.reward_model import Rewards
-from embodied.types import FAULTS, Array, Carry, Obs, Step, Trajectory
+from embodied.rollout import Rollout, no_readout
+from embodied.types import FAULTS, Array, Carry, Moment, Obs, Step, Trajectory
 
 
 class Episodes:
@@ -99,13 +100,18 @@ class Collector:
         given = {"reward", "success", *self.env.readouts()}
         for name in self.rewards.readouts - given:
             if not name.startswith("term/"):  # those are known after a step
-                raise _no_readout(name, given)
+                raise no_readout(name, given)
         if self.stagger and self.env.stagger():
             self.episodes.skip_current()
         self._carry = policy.carry(self.env.num_worlds)
         self._is_first[:] = True
         self._episode_step[:] = 0
-        self.rewards.begin(self._obs)
+        everyone = np.arange(self.env.num_worlds)
+        images = {
+            camera: self.env.render(camera, everyone, size, size)
+            for camera, size in self.rewards.cameras.items()
+        }
+        self.rewards.begin(Moment(self._obs, images, self.env.instructions))
 
     def collect(self, policy: Policy, steps: int) -> Trajectory:
         """The next `steps` steps of all worlds, with rewards.
@@ -114,7 +120,7 @@ class Collector:
         """
         if self._obs is None:
             self.start(policy)
-        env, rollout = self.env, _Rollout(self.env, steps, self.rewards.readouts)
+        env, rollout = self.env, Rollout(self.env, steps, self.rewards)
         obs, carry = self._obs, self._carry
         assert obs is not None
         for t in range(steps):
@@ -122,7 +128,7 @@ class Collector:
             rollout.before(t, obs, action, self._is_first, self._episode_step)
             step = env.step(action)
             done = step.terminated | step.truncated
-            rollout.after(t, step, done, env)
+            rollout.after(t, step, done)
             self.episodes.add(step, done)
             obs = step.obs
             self._is_first = done
@@ -197,102 +203,3 @@ def _restart(carry: Carry, policy: Policy, done: Array) -> Carry:
     return {
         k: np.where(done.reshape(-1, *(1,) * (v.ndim - 1)), fresh[k], v) for k, v in carry.items()
     }
-
-
-class _Rollout:
-    """The arrays of one rollout, filled step by step."""
-
-    def __init__(self, env: Stepper, steps: int, readouts: frozenset[str]) -> None:
-        n = env.num_worlds
-        self.obs = {
-            key: np.empty((steps, n, *(box.shape or ())), _stored(box.dtype))
-            for key, box in env.observation_space.spaces.items()
-        }
-        self.action: np.ndarray | None = None
-        self.executed: np.ndarray | None = None
-        self.terminated = np.empty((steps, n), bool)
-        self.truncated = np.empty((steps, n), bool)
-        self.fault = np.empty((steps, n), np.int8)
-        self.is_first = np.empty((steps, n), bool)
-        self.episode_step = np.empty((steps, n), np.int64)
-        self.final_index = np.full((steps, n), -1, np.int64)
-        self.finals: list[Obs] = []
-        self.num_finals = 0
-        self.wanted = readouts
-        self.readouts: dict[str, np.ndarray] = {}
-
-    def before(
-        self, t: int, obs: Obs, action: Array, is_first: Array, episode_step: Array
-    ) -> None:
-        for key, buffer in self.obs.items():
-            buffer[t] = obs[key]
-        if self.action is None:
-            self.action = np.empty((len(self.fault), *action.shape), action.dtype)
-            self.executed = np.empty_like(self.action)
-        self.action[t] = action
-        self.is_first[t] = is_first
-        self.episode_step[t] = episode_step
-
-    def after(self, t: int, step: Step, done: Array, env: Stepper) -> None:
-        assert self.executed is not None
-        self.executed[t] = step.action_executed
-        self.terminated[t] = step.terminated
-        self.truncated[t] = step.truncated
-        self.fault[t] = step.fault
-        if self.wanted:
-            self._read(t, step, env)
-        if done.any():
-            worlds = np.flatnonzero(done)
-            self.finals.append({key: step.obs[key][worlds] for key in self.obs})
-            self.final_index[t, worlds] = self.num_finals + np.arange(len(worlds))
-            self.num_finals += len(worlds)
-
-    def _read(self, t: int, step: Step, env: Stepper) -> None:
-        """Keep the readouts that some reward model declares it needs."""
-        given: dict[str, Array] = {"reward": step.reward, "success": step.success}
-        given |= {f"term/{name}": value for name, value in step.reward_terms.items()}
-        if not self.wanted <= given.keys():
-            given |= env.readouts()
-        for name in self.wanted:
-            if name not in given:
-                raise _no_readout(name, given)
-            value = given[name]
-            if name not in self.readouts:
-                self.readouts[name] = np.empty((len(self.fault), *value.shape), value.dtype)
-            self.readouts[name][t] = value
-
-    def trajectory(self, last_obs: Obs, first_step: int) -> Trajectory:
-        steps, worlds = self.fault.shape
-        assert self.action is not None and self.executed is not None
-        final_obs = {
-            key: np.concatenate([f[key] for f in self.finals]).astype(buffer.dtype)
-            if self.finals
-            else np.empty((0, *buffer.shape[2:]), buffer.dtype)
-            for key, buffer in self.obs.items()
-        }
-        ids = np.arange(steps * worlds, dtype=np.int64).reshape(steps, worlds)
-        return Trajectory(
-            obs=self.obs,
-            last_obs={k: np.array(last_obs[k], b.dtype) for k, b in self.obs.items()},
-            action=self.action,
-            action_executed=self.executed,
-            reward=np.zeros((steps, worlds), np.float32),
-            reward_terms={},
-            terminated=self.terminated,
-            truncated=self.truncated,
-            is_first=self.is_first,
-            valid=self.fault == 0,
-            step_id=first_step + ids,
-            final_index=self.final_index,
-            final_obs=final_obs,
-            readouts=self.readouts,
-        )
-
-
-def _no_readout(name: str, given: Iterable[str]) -> UserError:
-    return UserError(f"the env gives no readout {name!r}; it gives: {', '.join(sorted(given))}")
-
-
-def _stored(dtype: np.dtype | None) -> np.dtype:
-    """Observations are kept in single precision, images in bytes."""
-    return np.dtype(np.float32) if np.issubdtype(dtype, np.floating) else np.dtype(dtype)

@@ -29,6 +29,8 @@ class Stepper(Protocol):
     num_worlds: int
     max_steps: int
     observation_space: gym.spaces.Dict  # of one world
+    instructions: tuple[str, ...]
+    """What each world is to do, in words; empty where nobody says."""
     exact_resume: bool
     """Whether `state_dict` holds all there is: a resumed run then equals an uninterrupted one."""
 
@@ -86,6 +88,7 @@ class TaskEnv:
             raise UserError(f"{task.name} needs readouts this sim lacks: {sorted(lacking)}")
         self.task, self.sim, self.name = task, sim, task.name
         self.num_worlds = n = sim.num_worlds
+        self.instructions = task.instructions[:1] * n
         self.max_steps = task.max_steps if max_steps is None else max_steps
         if self.max_steps < 1:
             raise UserError(f"env.max_steps={max_steps}: give a whole number >= 1")

@@ -14,7 +14,7 @@ from embodied.config import compose_config
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.reward_model import Channel, Needs, Rewards
-from embodied.types import SCORED, Array, Carry, Obs, Score, Trajectory
+from embodied.types import SCORED, Array, Carry, Moment, Obs, Score, Trajectory
 
 
 def fit(overrides: Sequence[str], out: str | Path, config_dir: str | Path | None = None) -> dict:
@@ -52,7 +52,7 @@ class _Labels:
     kind, scope, causal, value_range = "reward", "step", True, (0.0, 0.0)
     needs = Needs(readouts=frozenset({"reward", "success"}))
 
-    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
         return carry, np.zeros(mask.shape, np.float32)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:

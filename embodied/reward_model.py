@@ -7,14 +7,24 @@ the statuses and the shaping in one place, and adds the weighted channels up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from embodied.errors import UserError, check_range
 from embodied.shaping import SHAPINGS, shape
-from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Array, Carry, Obs, Score, Trajectory
+from embodied.types import (
+    ABSTAINED,
+    FAILED,
+    SCORED,
+    SILENT,
+    Array,
+    Carry,
+    Moment,
+    Score,
+    Trajectory,
+)
 
 KINDS = ("potential", "delta", "success", "reward", "preference")
 
@@ -24,12 +34,15 @@ class Needs:
     """What a model must be given. A privileged need is declared, never silent.
 
     `readouts` are names a stepper supplies ("reward", "success", "term/NAME", or a task's own);
-    `cameras` are rendered when the model is due; `privileged` names the readouts among them that
-    a real robot has not got.
+    `cameras` are rendered at `image_size` square when the model is due; `privileged` names the
+    readouts among them that a real robot has not got. A model that remembers states remembers
+    those `stride` steps apart, so it must be asked at least then (0: it remembers none).
     """
 
     readouts: frozenset[str] = frozenset()
     cameras: tuple[str, ...] = ()
+    image_size: int = 64
+    stride: int = 0
     privileged: frozenset[str] = frozenset()
 
 
@@ -39,8 +52,12 @@ class RewardModel(Protocol):
     `kind` says what a value means: "potential" (how far, higher is better), "delta" (signed
     progress of the step), "success" (probability that it is done), "reward" (learn from it as it
     is), "preference". `value_range` bounds it: an abstaining judge scores the lowest, so that
-    breaking the judge never pays. A causal model looks at no later step. Scoring a trajectory in
-    chunks, the carry handed on, equals scoring it whole, bit for bit.
+    breaking the judge never pays. A causal model looks at no later step. Where `traj.due` is
+    given, only the steps it marks are asked about. Scoring a trajectory in chunks, the carry
+    handed on, equals scoring it whole, bit for bit.
+
+    A model that learns has `fit(dataset, others)`, `save(path)` and a `path` it was loaded from;
+    one that must not be trained on before it is audited says so by `learned = True`.
     """
 
     kind: str
@@ -49,8 +66,11 @@ class RewardModel(Protocol):
     needs: Needs
     value_range: tuple[float, float]
 
-    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
-        """Episodes start in the worlds of `mask` (N,): new carry, and values of `obs` (N,)."""
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
+        """Episodes start in the worlds of `mask` (N,): new carry, and values of `moment` (N,).
+
+        `moment.images` show the worlds of `mask` alone, in order.
+        """
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]: ...
 
@@ -65,6 +85,16 @@ def due(every: int, episode_step: Array, done: Array) -> Array:
     `episode_step` counts from 0 and `done` says that the step ended its episode; same shapes.
     """
     return ((episode_step + 1) % every == 0) | done
+
+
+def start(traj: Trajectory, t: int) -> Moment:
+    """What `begin` is given of the episodes that start at row t of a trajectory."""
+    mask = traj.is_first[t]
+    return Moment(
+        {key: value[t] for key, value in traj.obs.items()},
+        {name: frames.image[frames.first[t, mask]] for name, frames in traj.frames.items()},
+        traj.instructions,
+    )
 
 
 @dataclass
@@ -97,9 +127,11 @@ class Channel:
             raise UserError(f"{key}: kind {model.kind!r} is none of {', '.join(KINDS)}")
         if not model.causal or model.scope != "step":
             raise UserError(f"{key}: only a causal, step-wise model can be learned from online")
-        if model.needs.cameras:
-            cameras = ", ".join(model.needs.cameras)
-            raise UserError(f"{key} judges camera images ({cameras}): the collector renders none")
+        if model.needs.stride % self.every:
+            raise UserError(
+                f"{key}.every={self.every}: it remembers states {model.needs.stride} steps apart, "
+                "so give a divisor of that"
+            )
         if self.shaping in ("potential", "delta", "held"):
             if model.kind not in ("potential", "success"):
                 raise UserError(f"{key}: a model of kind {model.kind!r} gives no potential")
@@ -130,17 +162,32 @@ class Rewards:
             )
         self.channels = dict(channels)
         self.gamma, self.num_worlds = gamma, num_worlds
+        needs = [channel.model.needs for channel in channels.values()]
+        sizes = {(camera, need.image_size) for need in needs for camera in need.cameras}
+        self.cameras = dict(sorted(sizes))
+        """Cameras that some model sees, and their image size in pixels."""
+        if len(self.cameras) < len(sizes):
+            raise UserError("reward models that share a camera must take it at one image size")
         self.counts = dict.fromkeys(("scored", "silent", "abstained", "failed"), 0)
 
     @property
     def readouts(self) -> frozenset[str]:
         return frozenset().union(*(c.model.needs.readouts for c in self.channels.values()))
 
-    def begin(self, obs: Obs) -> None:
+    def shown(self, camera: str, episode_step: Array, done: Array) -> Array:
+        """Worlds `(N,)` bool whose state after this step some model looks at through `camera`."""
+        asked = [
+            due(channel.every, episode_step, done)
+            for channel in self.channels.values()
+            if camera in channel.model.needs.cameras
+        ]
+        return np.logical_or.reduce(asked)
+
+    def begin(self, moment: Moment) -> None:
         """All worlds start."""
         mask = np.ones(self.num_worlds, bool)
         for channel in self.channels.values():
-            channel.carry, first = channel.model.begin({}, mask, obs)
+            channel.carry, first = channel.model.begin({}, mask, moment)
             channel.last = np.asarray(first, np.float32)
 
     def label(self, traj: Trajectory, episode_step: Array) -> None:
@@ -152,7 +199,7 @@ class Rewards:
         done = traj.terminated | traj.truncated
         for name, channel in self.channels.items():
             asked = due(channel.every, episode_step, done)
-            before, after, status = self._values(channel, traj, asked)
+            before, after, status = self._values(channel, replace(traj, due=asked), asked)
             term = shape(channel, before, after, status, traj.terminated, self.gamma)
             if channel.shaping == "none":  # the others hold the last value through a failure
                 traj.valid &= status != FAILED
@@ -177,8 +224,7 @@ class Rewards:
         assert channel.last is not None
         last = channel.last
         for t in range(traj.shape[0]):
-            start = traj.is_first[t]
-            last = np.where(start, firsts[t], last)
+            last = np.where(traj.is_first[t], firsts[t], last)
             before[t] = last
             told = (status[t] == SCORED) | (status[t] == ABSTAINED)
             last = np.where(told, value[t], last)
@@ -196,17 +242,15 @@ class Rewards:
         starts = np.flatnonzero(traj.is_first.any(axis=1))
         if not channel.carry:
             for t in starts:
-                obs = {key: value[t] for key, value in traj.obs.items()}
-                _, firsts[t] = model.begin({}, traj.is_first[t], obs)
+                _, firsts[t] = model.begin({}, traj.is_first[t], start(traj, int(t)))
             return firsts, model.score({}, traj)[1]
         edges = [0, *(int(t) for t in starts if t > 0), traj.shape[0]]
         parts = []
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
-            mask = traj.is_first[start]
+        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+            mask = traj.is_first[begin]
             if mask.any():
-                obs = {key: value[start] for key, value in traj.obs.items()}
-                channel.carry, firsts[start] = model.begin(channel.carry, mask, obs)
-            channel.carry, score = model.score(channel.carry, traj.slice(start, stop))
+                channel.carry, firsts[begin] = model.begin(channel.carry, mask, start(traj, begin))
+            channel.carry, score = model.score(channel.carry, traj.slice(begin, end))
             parts.append(score)
         value = np.concatenate([part.value for part in parts])
         status = np.concatenate([part.status for part in parts])

@@ -83,11 +83,25 @@ class Step:
 
 
 @dataclass
+class Moment:
+    """What a reward model sees of all N worlds at one instant, and the images of some of them."""
+
+    obs: Obs  # (N, ...)
+    images: dict[str, Array] = field(default_factory=dict)  # camera: (n, H, W, 3) uint8
+    instructions: tuple[str, ...] = ()  # N of them, or none
+
+
+@dataclass
 class Frames:
-    """Camera frames, stored once: `image[index[t, n]]`, and -1 where nothing was rendered."""
+    """One camera's images, stored once; -1 where nothing was rendered.
+
+    `image[index[t, n]]` shows the successor of step t, `image[first[t, n]]` the state that an
+    episode beginning at row t starts from.
+    """
 
     image: Array  # (K, H, W, 3) uint8
     index: Array  # (T, N) int64
+    first: Array  # (T, N) int64
 
 
 @dataclass
@@ -112,6 +126,8 @@ class Trajectory:
     step_id: Array  # (T, N) int64, unique over a run
     final_index: Array  # (T, N) int64
     final_obs: Obs  # (K, ...)
+    due: Array | None = None  # (T, N) bool: where a reward model is asked; None: everywhere
+    instructions: tuple[str, ...] = ()  # of each world, where the env gives any
     group: Array | None = None  # (N,) int64: worlds that share a task seed
     readouts: dict[str, Array] = field(default_factory=dict)  # (T, N, ...)
     frames: dict[str, Frames] = field(default_factory=dict)
@@ -149,9 +165,13 @@ class Trajectory:
             last_obs=last,
             reward_terms=_each(cut, self.reward_terms),
             final_obs=self.final_obs,
+            due=None if self.due is None else cut(self.due),
+            instructions=self.instructions,
             group=self.group,
             readouts=_each(cut, self.readouts),
-            frames={k: Frames(f.image, cut(f.index)) for k, f in self.frames.items()},
+            frames={
+                k: Frames(f.image, cut(f.index), cut(f.first)) for k, f in self.frames.items()
+            },
             extras={},
             **rows,
         )

@@ -52,6 +52,7 @@ class GymEnv:
         if max_steps is not None and max_steps < 1:
             raise UserError(f"env.max_steps={max_steps}: give a whole number >= 1")
         self.name, self.num_worlds, self._kwargs = id, num_worlds, dict(kwargs or {})
+        self.instructions: tuple[str, ...] = ()
         self.max_steps = max_steps or find_spec(id).max_episode_steps or DEFAULT_MAX_STEPS
         first = self._make()
         self.render_modes = first.metadata.get("render_modes") or []

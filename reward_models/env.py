@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from embodied.reward_model import Needs
-from embodied.types import SCORED, Array, Carry, Obs, Score, Trajectory
+from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
 
 
 class EnvReward:
@@ -20,7 +20,7 @@ class EnvReward:
     value_range = (-float("inf"), float("inf"))
     needs = Needs(readouts=frozenset({"reward"}), privileged=frozenset({"reward"}))
 
-    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
         return carry, np.zeros(mask.shape, np.float32)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:

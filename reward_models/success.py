@@ -21,7 +21,7 @@ from embodied.errors import UserError
 from embodied.nets import RunningNorm, load_weights, mlp
 from embodied.reward_model import Needs
 from embodied.spaces import to_vector, vector_keys, vector_size
-from embodied.types import SCORED, Array, Carry, Obs, Score, Trajectory
+from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
 
 
 class SuccessClassifier:
@@ -53,8 +53,8 @@ class SuccessClassifier:
         if path is not None:
             self.load_state_dict(load_checkpoint(Path(path)).state)
 
-    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
-        return carry, self._probability(to_vector(obs, self.keys))
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
+        return carry, self._probability(to_vector(moment.obs, self.keys))
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
         rows = to_vector(traj.next_obs, self.keys, lead=2)

@@ -35,6 +35,7 @@ class Clockwork:
     """
 
     name, max_steps, exact_resume = "clockwork", max(LENGTHS), True
+    instructions = ()
     action_space = gym.spaces.Box(-1, 1, (1,), np.float32)
     observation_space = gym.spaces.Dict(
         {
@@ -104,7 +105,7 @@ class Asks(Nearness):
     def __init__(self, *names: str) -> None:
         self.needs = Needs(readouts=frozenset(names))
 
-    def begin(self, carry, mask, obs):
+    def begin(self, carry, mask, moment):
         return carry, np.zeros(mask.shape, np.float32)
 
     def score(self, carry, traj):
@@ -134,6 +135,8 @@ def arrays(traj: Trajectory) -> dict[str, np.ndarray]:
     """Every array of a trajectory, by name."""
     found = {}
     for name, value in vars(traj).items():
+        if name == "instructions":
+            continue
         parts = value.items() if isinstance(value, dict) else [("", value)]
         found |= {f"{name}/{key}": part for key, part in parts if part is not None}
     return found

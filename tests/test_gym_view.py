@@ -222,6 +222,7 @@ class Painter:
     """A stepper that only renders."""
 
     name, num_worlds, max_steps, action_spec, exact_resume = "painter", 2, 5, None, True
+    instructions = ()
     observation_space = gym.spaces.Dict({"state": gym.spaces.Box(-1, 1, (1,))})
     action_space = gym.spaces.Box(-1, 1, (1,))
     asked: tuple[Any, ...] = ()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from embodied.errors import UserError
 from embodied.reward_model import Channel, Needs, Rewards, due
-from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Score, Trajectory
+from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Moment, Score, Trajectory
 from tests.toys import Nearest, Nearness, chunks, episode_step, rollout, through_disk
 
 GAMMA = 0.5
@@ -22,8 +22,8 @@ class Scripted(Nearness):
         self.kind, self.value_range = kind, (-7.0, 9.0)
         self.__dict__.update(declared)
 
-    def begin(self, carry, mask, obs):
-        return carry, obs["state"][:, 0]
+    def begin(self, carry, mask, moment):
+        return carry, moment.obs["state"][:, 0]
 
     def score(self, carry, traj):
         status = traj.readouts.get("status", np.full(traj.shape, SCORED, np.int8))
@@ -55,7 +55,7 @@ def rewards_of(gamma: float = GAMMA, worlds: int = 1, **channels: Channel) -> Re
 
 def label(rewards: Rewards, traj: Trajectory, *, length: int | None = None) -> Trajectory:
     """Label a trajectory from its episodes' start, in chunks of `length` steps."""
-    rewards.begin({key: value[0] for key, value in traj.obs.items()})
+    rewards.begin(Moment({key: value[0] for key, value in traj.obs.items()}))
     parts = chunks(traj, length) if length else [traj]
     steps = chunks_of(episode_step(traj), length or traj.shape[0])
     for part, step in zip(parts, steps, strict=True):
@@ -226,7 +226,7 @@ def test_it_goes_on_from_its_state(tmp_path) -> None:
 
     whole = label(fresh(), wandering(1))
     rewards, parts = fresh(), chunks(wandering(1), 6)
-    rewards.begin({"state": parts[0].obs["state"][0]})
+    rewards.begin(Moment({"state": parts[0].obs["state"][0]}))
     for part, step in zip(parts, chunks_of(episode_step(whole), 6), strict=True):
         rewards.label(part, step)
         state = through_disk(rewards.state_dict(), tmp_path)

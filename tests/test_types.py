@@ -45,7 +45,8 @@ def test_next_obs_of_a_trajectory_without_ends() -> None:
 def test_slices_hold_the_same_steps(border: int) -> None:
     whole = counted()
     whole.group = np.array([7, 7])
-    whole.frames = {"front": Frames(np.zeros((2, 1, 1, 3), np.uint8), np.arange(6).reshape(3, 2))}
+    rows = np.arange(6).reshape(3, 2)
+    whole.frames = {"front": Frames(np.zeros((2, 1, 1, 3), np.uint8), rows, rows)}
     parts = [whole.slice(0, border), whole.slice(border, 3)]
     for name in ("obs", "next_obs"):
         joined = np.concatenate([getattr(part, name)["state"] for part in parts])

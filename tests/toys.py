@@ -18,7 +18,7 @@ from embodied.random import Draw
 from embodied.reward_model import Needs
 from embodied.sim import ModelSource
 from embodied.task import Flaw, Task
-from embodied.types import SCORED, Array, Carry, Obs, Score, Trajectory
+from embodied.types import SCORED, Array, Carry, Moment, Obs, Score, Trajectory
 
 
 class PointSim:
@@ -115,8 +115,8 @@ class Nearness:
     kind, scope, causal, value_range = "potential", "step", True, (-4.0, 0.0)
     needs = Needs()
 
-    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
-        return carry, self._value(obs)
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
+        return carry, self._value(moment.obs)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
         value = self._value(traj.next_obs)
@@ -136,8 +136,8 @@ class Nearness:
 class Nearest(Nearness):
     """The nearest that an episode has come to the goal so far: its carry remembers it."""
 
-    def begin(self, carry: Carry, mask: Array, obs: Obs) -> tuple[Carry, Array]:
-        value = self._value(obs)
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
+        value = self._value(moment.obs)
         return {"best": np.where(mask, value, carry.get("best", value))}, value
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from embodied.build import make_env, make_reward_model, make_rewards
 from embodied.collect import Collector
 from embodied.config import compose_config, options
-from embodied.reward_model import KINDS, Channel, Needs, RewardModel, Rewards
+from embodied.reward_model import KINDS, Channel, Needs, RewardModel, Rewards, start
 from embodied.shaping import SHAPINGS
 from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Trajectory
 from tests.toys import chunks, episode_step, through_disk
@@ -53,7 +53,7 @@ def rollout() -> tuple[Any, Trajectory]:
             names = {"reward", "success", *terms, *env.readouts()}
             self.needs = Needs(readouts=frozenset(names))
 
-        def begin(self, carry, mask, obs):
+        def begin(self, carry, mask, moment):
             return carry, np.zeros(4, np.float32)
 
         def score(self, carry, traj):
@@ -81,7 +81,7 @@ def scores(model: RewardModel, traj: Trajectory) -> tuple[np.ndarray, np.ndarray
     """Values and statuses, scored from the first row on, beginning wherever an episode does."""
     rewards = Rewards({"m": Channel("m", model, threshold=0.0)}, 4, 0.9)
     channel = rewards.channels["m"]
-    rewards.begin({key: value[0] for key, value in traj.obs.items()})
+    rewards.begin(start(traj, 0))
     score = rewards._score(channel, traj)[1]
     return score.value, score.status
 
@@ -120,7 +120,7 @@ def test_every_value_is_finite_and_in_range_or_carries_a_status(name: str) -> No
     low, high = model.value_range
     assert len(told) and np.isfinite(told).all()
     assert low <= told.min() and told.max() <= high
-    first = model.begin({}, np.ones(4, bool), {k: v[0] for k, v in traj.obs.items()})[1]
+    first = model.begin({}, np.ones(4, bool), start(traj, 0))[1]
     assert first.shape == (4,) and np.isfinite(first).all()
 
 
@@ -130,7 +130,7 @@ def test_chunks_are_scored_as_the_whole_is(name: str, length: int) -> None:
     model, (_, traj) = build(name), rollout()
     whole = scores(model, traj)
     rewards = Rewards({"m": Channel("m", model, threshold=0.0)}, 4, 0.9)
-    rewards.begin({key: value[0] for key, value in traj.obs.items()})
+    rewards.begin(start(traj, 0))
     parts = [rewards._score(rewards.channels["m"], part)[1] for part in chunks(traj, length)]
     assert (np.concatenate([part.value for part in parts]) == whole[0]).all()
     assert (np.concatenate([part.status for part in parts]) == whole[1]).all()
@@ -167,7 +167,7 @@ def test_as_configured_it_gives_rewards_to_learn_from(name: str) -> None:
     rewards.channels[name].model = build(name)
     part = traj.slice(0, 20)
     part.reward_terms, part.valid = {}, part.valid.copy()
-    rewards.begin({key: value[0] for key, value in traj.obs.items()})
+    rewards.begin(start(traj, 0))
     rewards.label(part, episode_step(traj))
     assert part.valid.all() and np.isfinite(part.reward).all() and part.reward.any()
     assert set(part.reward_terms) == {name}

@@ -9,7 +9,7 @@ from embodied.reward_models.success import SuccessClassifier
 
 from embodied.errors import UserError
 from embodied.reward_model import Channel, Rewards
-from embodied.types import SCORED, Trajectory
+from embodied.types import SCORED, Moment, Trajectory
 from tests.toys import chunks, rollout
 
 
@@ -57,7 +57,7 @@ def test_its_scores_are_probabilities_of_the_successors() -> None:
     assert (score.status == SCORED).all()
     assert 0 <= score.value.min() < 0.1 and 0.9 < score.value.max() <= 1
     # what it says of a step is what it says of that step's successor as a first observation
-    first = model.begin({}, np.ones(50, bool), {"state": traj.next_obs["state"][7]})[1]
+    first = model.begin({}, np.ones(50, bool), Moment({"state": traj.next_obs["state"][7]}))[1]
     assert (first == score.value[7]).all()
 
 
@@ -114,7 +114,7 @@ def test_one_class_alone_teaches_nothing(share: float, label: int) -> None:
 def test_untrained_it_refuses_to_score() -> None:
     rewards = Rewards({"s": Channel("s", SuccessClassifier(space()), threshold=0.5)}, 50, 0.9)
     with pytest.raises(UserError, match="success is untrained: `embodied fit reward_model=succ"):
-        rewards.begin({"state": np.zeros((50, 2), np.float32)})
+        rewards.begin(Moment({"state": np.zeros((50, 2), np.float32)}))
 
 
 def test_a_model_of_other_observations(tmp_path) -> None:
