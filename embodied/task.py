@@ -51,6 +51,8 @@ class Task:
     stages: tuple[str, ...] = ()
     """Names of the ordered stages of success; `stage(memory)` says where each world is."""
     keypoints: tuple[str, ...] = ()
+    proprio_size: int | None = None
+    """How many leading columns of the observation "state" are the robot's own; None: unknown."""
     cameras: tuple[str, ...] = ()
     weights: Mapping[str, float] = {}
     """Weight of each named reward term in the env's own reward (1 where not named)."""
@@ -118,6 +120,10 @@ class Task:
     def stage(self, memory: Carry) -> Array:
         """Index into `stages` of each world, `(N,)` int64."""
         raise NotImplementedError(f"{type(self).__name__} has no stages")
+
+    def progress(self, sim: Sim, memory: Carry) -> Array:
+        """True progress in [0, 1], `(N,)`: 1 is success. Privileged: to evaluate with, no more."""
+        raise NotImplementedError(f"{type(self).__name__} has no progress")
 
     def keypoint_positions(self, sim: Sim, memory: Carry) -> Array:
         """World positions of `keypoints`, `(N, K, 3)` in metres."""

@@ -14,7 +14,10 @@ from embodied.sim import ModelSource, Sim
 from embodied.task import Task, Terms
 from embodied.types import ActionSpec, Carry
 
-from .robot import Robot, asset, compose
+from .layout import COLUMNS as LAYOUT_COLUMNS
+from .layout import Placement, layout
+from .robot import Robot
+from .scene import OBJECTS, scene
 from .vectors import clamp, cross, norm, spread
 
 Array = Any
@@ -38,13 +41,21 @@ class ArmTask(Task):
     `ee_delta`: a step of the tool's target in the table's frame, x, y, z (m) and yaw (rad), and
     of the opening (m); the tool is kept pointing down.
 
+    Every task shows all of `scene.OBJECTS`; it moves those of `movable`.
+
     Memory: `target` (N, A), `opening` (N,), `tool` (N, 3) and `hand` (N, 3, 3), the pose of the
-    tool, `action` as last executed, `goal` (N, 3), `held` steps of success, `stage`.
+    tool, `action` as last executed, `goal` (N, 3), `poses` (N, K, 7) of the objects at the start,
+    `held` steps of success, `stage`; and of the episode so far, for flawed experts: `best`, the
+    furthest stage since the last setback, and `setbacks`, how often all was lost.
     """
 
     rate_hz = 20.0
     readouts = frozenset({"qpos", "qvel"})
     start_noise_rad = 0.15
+    movable: tuple[str, ...] = ()
+    """Objects of the scene with all their joints; the others are scenery."""
+    sliding: tuple[str, ...] = ()
+    """Cubes that only slide and rise, without turning."""
     slow_pace = 0.4
     """Speed of the flaw `slow`, and the share of steps in which `hesitates` moves."""
 
@@ -65,22 +76,16 @@ class ArmTask(Task):
         self.robot, self.action = robot, action
         self.weights = {**self.weights, **{k: float(v) for k, v in (weights or {}).items()}}
         self.cameras = robot.cameras
+        self.proprio_size = 3 * len(robot.joints) + 12
         low = sum(min(w, 0.0) for w in self.weights.values())
         self.reward_range = (low, sum(max(w, 0.0) for w in self.weights.values()))
-
-    scene = "<mujoco/>"
-    """MJCF of the objects on the table."""
-    marker = """<mujoco><worldbody><body name="goal" mocap="true"><geom name="goal" type="sphere"
-      size="0.02" rgba="0.15 0.85 0.35 0.45" contype="0" conaffinity="0"/></body></worldbody>
-      </mujoco>"""
-    """MJCF of a see-through ball that shows the goal to cameras."""
 
     def model(self) -> ModelSource:
         return self._source
 
     @cached_property
     def _source(self) -> ModelSource:
-        return ModelSource(compose(asset("tabletop.xml"), self.robot.xml, self.scene, self.marker))
+        return ModelSource(scene(self.robot, self.movable, self.sliding))
 
     def bind(self, sim: Sim) -> None:
         xp, robot = sim.xp, self.robot
@@ -109,6 +114,7 @@ class ArmTask(Task):
         self._down = const([0.0, 0.0, -1.0])
         self._zero, self._one = const(0.0), const(1.0)
         self._widest = const(robot.max_opening_m)
+        self._layout = Placement(sim, const, self.movable, self.sliding)
 
     def action_spec(self, sim: Sim) -> ActionSpec:
         if self.action == "joint_delta":
@@ -137,8 +143,11 @@ class ArmTask(Task):
             "hand": zeros(3, 3),
             "action": zeros(self._step.shape[0]),
             "goal": zeros(3),
+            "poses": zeros(len(OBJECTS), 7),
             "held": whole,
             "stage": xp.zeros_like(whole),
+            "best": xp.zeros_like(whole),
+            "setbacks": xp.zeros_like(whole),
         }
 
     def reset(self, sim: Sim, draw: Draw) -> tuple[dict[str, Array], dict[str, Array], Carry]:
@@ -154,17 +163,29 @@ class ArmTask(Task):
         qpos[:, self._q] = q
         qpos[:, self._fingers] = 0.5 * opening[:, None]
         tool, hand = self._chain.fk(q)
-        memory = {"target": q, "opening": opening, "tool": tool, "hand": hand}
-        parameters, more = self.place(sim, draw, unit[:, 1:COLUMNS], qpos)
-        rows = {"qpos": qpos, "mocap_pos": more["goal"][:, None, :]}
-        return rows, parameters, memory | more
+        chance = xp.astype(draw.uniform("scene", (LAYOUT_COLUMNS,)), dtype)
+        poses = layout(xp, self.robot, chance)
+        for name, where in self._layout.free.items():
+            qpos[:, where] = poses[name]
+        parameters, more = self.place(sim, draw, unit[:, 1:COLUMNS], qpos, poses)
+        memory = {
+            "target": q,
+            "opening": opening,
+            "tool": tool,
+            "hand": hand,
+            "poses": xp.stack([poses[name] for name in OBJECTS], axis=1),
+            **more,
+        }
+        rows = {"qpos": qpos, **self._layout.mocap(xp, poses, more["goal"])}
+        return rows, {"geom_size": self._layout.sizes(poses), **parameters}, memory
 
     def place(
-        self, sim: Sim, draw: Draw, unit: Array, qpos: Array
+        self, sim: Sim, draw: Draw, unit: Array, qpos: Array, poses: dict[str, Array]
     ) -> tuple[dict[str, Array], Carry]:
-        """Put objects into `qpos` `(n, nq)`; parameters and memory rows, with a `goal` (n, 3).
+        """What else differs between episodes: parameters and memory rows, with a `goal` (n, 3).
 
-        `unit` `(n, 15)` are this episode's numbers in (0, 1), to be used column by column.
+        `unit` `(n, 15)` are this episode's numbers in (0, 1), to be used column by column;
+        `poses` `(n, 7)` say where all objects stand, and are in `qpos` `(n, nq)` already.
         """
         raise NotImplementedError(f"{type(self).__name__}.place")
 
@@ -229,6 +250,49 @@ class ArmTask(Task):
 
     def stage(self, memory: Carry) -> Array:
         return memory["stage"]
+
+    def advance(self, xp: Any, memory: Carry, passed: list[Array]) -> Carry:
+        """Memory with the stage reached: how many of `passed` `(N,)` bool hold from the first on.
+
+        There is one fewer of them than stages. A setback is to be back in the first stage after
+        half of them.
+        """
+        there, stage = passed[0], xp.astype(passed[0], xp.int64)
+        for one in passed[1:]:
+            there = there & one
+            stage = stage + xp.astype(there, xp.int64)
+        best = xp.maximum(memory["best"], stage)
+        lost = (stage == 0) & (2 * best >= len(self.stages))
+        return {
+            **memory,
+            "stage": stage,
+            "best": xp.where(lost, 0, best),
+            "setbacks": memory["setbacks"] + xp.astype(lost, xp.int64),
+        }
+
+    def nearness(self, sim: Sim, memory: Carry) -> list[Array]:
+        """How much of each stage is done, were it the current one: `(N,)` each."""
+        raise NotImplementedError(f"{type(self).__name__}.nearness")
+
+    def progress(self, sim: Sim, memory: Carry) -> Array:
+        xp, stage = sim.xp, memory["stage"]
+        within = xp.zeros_like(memory["goal"][:, 0])
+        for k, share in enumerate(self.nearness(sim, memory)):
+            within = xp.where(stage == k, clamp(xp, share, self._zero, self._one), within)
+        whole = (xp.astype(stage, within.dtype) + within) / len(self.stages)
+        return xp.where(self.success(sim, memory), self._one, whole)
+
+    def held_share(self, xp: Any, memory: Carry) -> Array:
+        """How much of the hold is done, `(N,)`: the nearness of a last stage."""
+        return xp.astype(memory["held"], self._home.dtype) / HOLD_STEPS
+
+    def readout(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        """True progress, the stage, the goal and the pose of the tool."""
+        xp = sim.xp
+        copied = {"stage": "stage", "goal": "goal", "tool_position": "tool"}
+        copied["tool_rotation"] = "hand"
+        out = {name: xp.asarray(memory[key], copy=True) for name, key in copied.items()}
+        return {"progress": self.progress(sim, memory), **out}
 
     def posture(self, sim: Sim, memory: Carry) -> list[Array]:
         """What the robot feels of itself: angles, speeds, fingers, targets, the tool's pose."""

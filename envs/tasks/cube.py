@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,11 @@ from embodied.sim import Sim
 from embodied.types import Carry, Obs
 
 from .arm import ArmTask
-from .tracker import keep_tracking, start_tracking
-from .vectors import spread
+from .tracker import keep_tracking, no_tracking, start_tracking
+from .vectors import clamp, norm, spread
 
 Array = Any
 
-HALF_M = (0.018, 0.026)
 MASS_KG = (0.05, 0.15)
 FRICTION = (0.6, 1.1)
 
@@ -29,13 +27,8 @@ class CubeTask(ArmTask):
     rewards see the truth.
     """
 
-    keypoints = ("tool", "cube", "goal")
-    # The largest size, so that bounding volumes made from it hold every smaller cube.
-    scene = f"""<mujoco><worldbody><body name="cube" pos="0.5 0 {HALF_M[1]}">
-      <freejoint name="cube"/>
-      <geom name="cube" type="box" size="{HALF_M[1]} {HALF_M[1]} {HALF_M[1]}" mass="0.1"
-        rgba="0.85 0.22 0.18 1" contype="1" conaffinity="3" friction="0.8 0.005 0.0001"/>
-      </body></worldbody></mujoco>"""
+    keypoints: tuple[str, ...] = ("tool", "cube", "goal")
+    movable: tuple[str, ...] = ("cube",)
 
     def bind(self, sim: Sim) -> None:
         super().bind(sim)
@@ -43,7 +36,6 @@ class CubeTask(ArmTask):
         geom, body = sim.geom("cube"), sim.body("cube")
         self._nominal = {}
         for name, index in (
-            ("geom_size", geom),
             ("geom_friction", geom),
             ("body_mass", body),
             ("body_inertia", body),
@@ -59,44 +51,27 @@ class CubeTask(ArmTask):
     def memory(self, sim: Sim) -> Carry:
         xp, n, dev, dtype = sim.xp, sim.num_worlds, sim.device, sim.qpos.dtype
 
-        def zeros(*shape: int, kind: Any = dtype) -> Array:
-            return xp.zeros((n, *shape), dtype=kind, device=dev)
-
-        return {
-            **super().memory(sim),
-            "half": zeros(),
-            "track_key": zeros(kind=xp.int64),
-            "track_delayed": zeros(kind=xp.bool),
-            "track_noise": zeros(8),
-            "track_last": zeros(7),
-            "tracked": zeros(7),
-        }
+        half = xp.zeros(n, dtype=dtype, device=dev)
+        return {**super().memory(sim), "half": half, **no_tracking(sim)}
 
     def place(
-        self, sim: Sim, draw: Draw, unit: Array, qpos: Array
+        self, sim: Sim, draw: Draw, unit: Array, qpos: Array, poses: dict[str, Array]
     ) -> tuple[dict[str, Array], Carry]:
-        xp = sim.xp
-        x, y, _ = self.spot(unit)
-        yaw = spread(unit[:, 3], -0.5 * math.pi, 0.5 * math.pi)  # half the angle
-        half = spread(unit[:, 4], *HALF_M)
-        mass = spread(unit[:, 5], *MASS_KG)
-        friction = spread(unit[:, 6], *FRICTION)
-        flat = xp.zeros_like(half)
-        pose = xp.stack([x, y, half, xp.cos(yaw), flat, flat, xp.sin(yaw)], axis=1)
-        qpos[:, self._cube] = pose
+        xp, pose = sim.xp, poses["cube"]
+        half = pose[:, 2]
+        mass, friction = spread(unit[:, 0], *MASS_KG), spread(unit[:, 1], *FRICTION)
         values = {
-            "geom_size": half[:, None, None],
             "geom_friction": friction[:, None, None],
             "body_mass": mass[:, None],
             "body_inertia": (2.0 / 3.0 * mass * half * half)[:, None, None],
         }
         parameters = {k: rest + mask * values[k] for k, (rest, mask) in self._nominal.items()}
-        memory = start_tracking(xp, draw, unit[:, 7:10], pose)
-        goal = self.goal(xp, unit[:, 10:13], pose)
+        memory = start_tracking(xp, draw, unit[:, 2:5], pose)
+        goal = self.goal(xp, unit[:, 5:8], poses)
         return parameters, {**memory, "half": half, "goal": goal}
 
-    def goal(self, xp: Any, unit: Array, pose: Array) -> Array:
-        """Where the centre of a cube at `pose` must go, `(n, 3)`, from three random numbers."""
+    def goal(self, xp: Any, unit: Array, poses: dict[str, Array]) -> Array:
+        """Where the centre of the cube must go, `(n, 3)`, from three random numbers."""
         raise NotImplementedError(f"{type(self).__name__}.goal")
 
     def sense(self, sim: Sim, action: Array, memory: Carry) -> Carry:
@@ -107,33 +82,66 @@ class CubeTask(ArmTask):
 
     def observe(self, sim: Sim, memory: Carry) -> Obs:
         xp, seen = sim.xp, memory["tracked"]
-        offset = seen[:, :3] - memory["tool"]
-        cos, sin = quarter_turn(xp, memory["hand"], seen[:, 3:])
-        parts = [
-            *self.posture(sim, memory),
-            offset,
-            in_hand(xp, memory["hand"], offset),
-            seen[:, 2:3],
-            xp.stack([cos, sin], axis=1),
-            memory["goal"] - seen[:, :3],
-        ]
+        parts = [*self.posture(sim, memory), *self.seen(xp, memory, seen)]
+        parts.append(memory["goal"] - seen[:, :3])
         return {"state": xp.astype(xp.concat(parts, axis=1), xp.float32)}
+
+    def seen(self, xp: Any, memory: Carry, pose: Array) -> list[Array]:
+        """How a cube at a tracked `pose` `(N, 7)` lies to the hand, and its height."""
+        offset = pose[:, :3] - memory["tool"]
+        turn = xp.stack(quarter_turn(xp, memory["hand"], pose[:, 3:]), axis=1)
+        return [offset, in_hand(xp, memory["hand"], offset), pose[:, 2:3], turn]
 
     def keypoint_positions(self, sim: Sim, memory: Carry) -> Array:
         cube = sim.qpos[:, self._cube][:, :3]
         return sim.xp.stack([memory["tool"], cube, memory["goal"]], axis=1)
 
+    def wide(self, sim: Sim) -> Array:
+        """How far apart the fingers are, `(N,)` in metres."""
+        fingers = sim.qpos[:, self._fingers]
+        return fingers[:, 0] + fingers[:, 1]
+
+    def closed(self, sim: Sim, thickness: Array) -> Array:
+        """How far the fingers have closed on something of `thickness` `(N,)`, in [0, 1]."""
+        share = (self._widest - self.wide(sim)) / (self._widest - thickness)
+        return clamp(sim.xp, share, self._zero, self._one)
+
+    def fetch(
+        self, sim: Sim, memory: Carry, pose: Array, half: Array, aim: Array
+    ) -> tuple[Array, Array, Array, Array]:
+        """Grasp the cube at `pose` `(N, 7)`, of `half` size `(N,)`, and bring its middle to `aim`.
+
+        The tool's move `(N, 3)`, its turn and the fingers' step `(N,)`, for `act`; and whether the
+        cube is in the hand.
+        """
+        xp, hand = sim.xp, memory["hand"]
+        offset = pose[:, :3] - memory["tool"]
+        turn = nearest_turn(xp, hand, pose[:, 3:])
+        aside = xp.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2)
+        aligned = (aside < 0.01) & (xp.abs(turn) < 0.08)
+        inside = (aside < 0.012) & (xp.abs(offset[:, 2]) < 0.01)
+        pressed = self.pressed(sim, memory, half)
+        gripped = pressed & (norm(xp, in_hand(xp, hand, offset)) < 0.03)
+        above = 0.08 * xp.where(aligned, self._zero, self._one)
+        approach = offset + xp.stack([0.0 * above, 0.0 * above, above], axis=1)
+        move = xp.where(gripped[:, None], aim - pose[:, :3], approach)
+        turn = xp.where(gripped, self._zero, turn)
+        grip = self._step[-1] * xp.where(inside | gripped, -self._one, self._one)
+        return move, turn, grip, gripped
+
+    def pressed(self, sim: Sim, memory: Carry, half: Array) -> Array:
+        """Whether the fingers press on something of a cube's size, `(N,)` bool."""
+        wide = self.wide(sim)
+        return (memory["opening"] < wide - 0.01) & (wide < 2.0 * half + 0.01)
+
     def readout(self, sim: Sim, memory: Carry) -> dict[str, Array]:
         xp = sim.xp
-        fingers = sim.qpos[:, self._fingers]
         return {
+            **super().readout(sim, memory),
             "cube_pose": xp.asarray(sim.qpos[:, self._cube], copy=True),
             "cube_velocity": xp.asarray(sim.qvel[:, self._cube_v], copy=True),
             "cube_half_size": xp.asarray(memory["half"], copy=True),
-            "goal": xp.asarray(memory["goal"], copy=True),
-            "tool_position": xp.asarray(memory["tool"], copy=True),
-            "tool_rotation": xp.asarray(memory["hand"], copy=True),
-            "opening": fingers[:, 0] + fingers[:, 1],
+            "opening": self.wide(sim),
         }
 
 

@@ -9,13 +9,14 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry
 
-from .arm import OPENING_STEP_M
-from .cube import CubeTask, in_hand, nearest_turn
+from .cube import CubeTask
 from .vectors import clamp, near, norm
 
 Array = Any
 
 AT_GOAL_M = 0.03
+REACHED_M, GRASPED, LIFTED_M = 0.04, 0.85, 0.03
+"""What counts as at the cube, as a share of the fingers' way, and as off the table."""
 
 
 class PickCube(CubeTask):
@@ -28,11 +29,12 @@ class PickCube(CubeTask):
     name = "pick_cube"
     max_steps = 150
     instructions = (
-        "pick up the cube and hold it at the goal",
-        "grasp the red cube, lift it and bring it to the target",
-        "take the block off the table and keep it at the marked point in the air",
+        "pick up the red cube and hold it at the goal",
+        "grasp the red cube, lift it and bring it to the green ball",
+        "take the red block off the table and keep it at the marked point in the air",
     )
     stages = ("reach the cube", "grasp it", "lift it", "bring it to the goal", "hold it there")
+    movable, sliding = ("cube",), ("blue_cube",)
     weights = {
         "reach": 0.5,
         "grasp": 1.0,
@@ -45,13 +47,20 @@ class PickCube(CubeTask):
     flaws = (
         Flaw("slow", "slow"),
         Flaw("hesitates", "slow"),
+        Flaw("retries", "slow"),
         Flaw("stops_short", "fails"),
         Flaw("near_miss", "fails"),
         Flaw("drops", "fails"),
+        Flaw("wrong_object", "fails"),
+        Flaw("undoes", "fails"),
         Flaw("wrong_way", "fails"),
     )
 
-    def goal(self, xp: Any, unit: Array, pose: Array) -> Array:
+    def bind(self, sim: Sim) -> None:
+        super().bind(sim)
+        self._blue = [sim.joint(f"blue_cube_{axis}")[0].start for axis in "xyz"]
+
+    def goal(self, xp: Any, unit: Array, poses: dict[str, Array]) -> Array:
         return xp.stack(self.spot(unit), axis=1)
 
     def reward(
@@ -59,15 +68,11 @@ class PickCube(CubeTask):
     ) -> tuple[Terms, Carry]:
         xp = sim.xp
         memory = self.sense(sim, action, memory)
-        cube = memory["track_last"][:, :3]
-        away = norm(xp, cube - memory["tool"])
-        height = cube[:, 2] - memory["half"]
-        far = norm(xp, memory["goal"] - cube)
-        closed = self._closed(sim, memory)
+        away, height, far, closed = self._state(sim, memory)
         around = near(xp, xp.maximum(away - 0.012, self._zero), 0.025)
         grasp = around * closed
         lift = grasp * clamp(xp, height / 0.05, self._zero, self._one)
-        there = (far < AT_GOAL_M) & (height > 0.03)
+        there = (far < AT_GOAL_M) & (height > LIFTED_M)
         memory = self.hold(xp, memory, there)
         costs, memory = self.costs(sim, action, memory)
         terms = {
@@ -78,43 +83,65 @@ class PickCube(CubeTask):
             "hold": xp.astype(there, far.dtype),
             **costs,
         }
-        reached = away < 0.04
-        grasped = reached & (closed > 0.85)
-        lifted = grasped & (height > 0.03)
-        passed = [reached, grasped, lifted, lifted & there]
-        stage = xp.sum(xp.astype(xp.stack(passed), xp.int64), axis=0)
-        return terms, {**memory, "stage": stage}
+        grasped = (away < REACHED_M) & (closed > GRASPED)
+        passed = [away < REACHED_M, grasped, height > LIFTED_M, there]
+        return terms, self.advance(xp, memory, passed)
 
-    def _closed(self, sim: Sim, memory: Carry) -> Array:
-        """How far the fingers have closed on the cube, in [0, 1]."""
-        fingers = sim.qpos[:, self._fingers]
-        gap = self._widest - fingers[:, 0] - fingers[:, 1]
-        share = gap / (self._widest - 2.0 * memory["half"])
-        return clamp(sim.xp, share, self._zero, self._one)
+    def _state(self, sim: Sim, memory: Carry) -> tuple[Array, Array, Array, Array]:
+        """The tool's distance from the cube, its height and distance from the goal, the grip."""
+        xp, cube = sim.xp, memory["track_last"][:, :3]
+        away, far = norm(xp, cube - memory["tool"]), norm(xp, memory["goal"] - cube)
+        return away, cube[:, 2] - memory["half"], far, self.closed(sim, 2.0 * memory["half"])
+
+    def nearness(self, sim: Sim, memory: Carry) -> list[Array]:
+        away, height, far, closed = self._state(sim, memory)
+        return [
+            1.0 - (away - REACHED_M) / 0.5,
+            0.5 * (1.0 - away / REACHED_M) + 0.5 * closed / GRASPED,
+            height / LIFTED_M,
+            1.0 - (far - AT_GOAL_M) / 0.5,
+            self.held_share(sim.xp, memory),
+        ]
 
     def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:
         xp = sim.xp
-        pose, tool, hand = sim.qpos[:, self._cube], memory["tool"], memory["hand"]
-        cube, goal, fingers = pose[:, :3], memory["goal"], sim.qpos[:, self._fingers]
-        wide = fingers[:, 0] + fingers[:, 1]
-        offset = cube - tool
-        turn = nearest_turn(xp, hand, pose[:, 3:])
-        aside = xp.sqrt(offset[:, 0] ** 2 + offset[:, 1] ** 2)
-        aligned = (aside < 0.01) & (xp.abs(turn) < 0.08)
-        inside = (aside < 0.012) & (xp.abs(offset[:, 2]) < 0.01)
-        pressed = (memory["opening"] < wide - 0.01) & (wide < 2.0 * memory["half"] + 0.01)
-        gripped = pressed & (norm(xp, in_hand(xp, hand, offset)) < 0.03)
-        height = cube[:, 2] - memory["half"]
-        lifted = gripped & (height > 0.05)
-        aim = self._aim(xp, goal, memory["half"], flaw)
-        above = 0.08 * xp.where(aligned, self._zero, self._one)
-        approach = offset + xp.stack([0.0 * above, 0.0 * above, above], axis=1)
-        move = xp.where(gripped[:, None], aim - cube, approach)
-        turn = xp.where(gripped, self._zero, turn)
-        grip = OPENING_STEP_M * xp.where(inside | gripped, -self._one, self._one)
-        if flaw == "drops":
-            grip = xp.where(lifted | ((height > 0.01) & ~pressed), self._step[-1], grip)
+        pose, half, best = sim.qpos[:, self._cube], memory["half"], memory["best"]
+        aim = self._aim(xp, memory["goal"], half, flaw)
+        if flaw == "wrong_object":
+            pose = self._decoy(sim, memory)
+            half = memory["poses"][:, 1, 2]
+        height = pose[:, 2] - half
+        undone = (best == len(self.stages) - 1) | (memory["setbacks"] > 0)
+        if flaw == "undoes":
+            down = xp.concat([pose[:, :2], half[:, None]], axis=1)
+            aim = xp.where(undone[:, None], down, aim)
+        move, turn, grip, gripped = self.fetch(sim, memory, pose, half, aim)
+        if flaw in ("drops", "retries"):
+            falls = (height > 0.01) & ~self.pressed(sim, memory, half)
+            falls = falls | (gripped & (height > (0.05 if flaw == "drops" else 0.08)))
+            if flaw == "retries":
+                falls = falls & (memory["setbacks"] == 0)
+            grip = xp.where(falls, self._step[-1], grip)
+        if flaw == "undoes":
+            down = undone & (height < 0.003)
+            free = self.wide(sim) > 2.0 * half + 0.015
+            move = xp.where(down[:, None], self._rise(xp, memory, free), move)
+            grip = xp.where(down, self._step[-1], grip)
         return self.act(sim, memory, move, turn, grip, self.pace(xp, draw, flaw))
+
+    def _decoy(self, sim: Sim, memory: Carry) -> Array:
+        """The pose of the blue cube, `(N, 7)`: it slides along its own axes."""
+        xp, start = sim.xp, memory["poses"][:, 1, :]
+        x, y, z = (sim.qpos[:, i] for i in self._blue)
+        w, v = start[:, 3], start[:, 6]
+        cos, sin = w * w - v * v, 2.0 * w * v
+        moved = xp.stack([cos * x - sin * y, sin * x + cos * y, z], axis=1)
+        return xp.concat([start[:, :3] + moved, start[:, 3:]], axis=1)
+
+    def _rise(self, xp: Any, memory: Carry, free: Array) -> Array:
+        """A move `(N, 3)` straight up to 15 cm once the fingers are `free` `(N,)` bool."""
+        up = xp.where(free, 0.15 - memory["tool"][:, 2], self._zero)
+        return xp.stack([0.0 * up, 0.0 * up, up], axis=1)
 
     def _aim(self, xp: Any, goal: Array, half: Array, flaw: str | None) -> Array:
         """Where the expert carries the cube."""

@@ -14,7 +14,7 @@ from .vectors import near, norm, spread
 
 Array = Any
 
-AT_GOAL_M = 0.02
+AT_GOAL_M, NEAR_M = 0.02, 0.1
 SLOW_M_S = 0.1
 
 
@@ -29,8 +29,8 @@ class Reach(ArmTask):
     slow_pace = 0.2
     instructions = (
         "bring the gripper to the goal and hold it there",
-        "move the hand to the green ball",
-        "touch the marked point with the fingertips and stay",
+        "move the empty hand to the green ball",
+        "touch the green ball with the fingertips and stay",
     )
     stages = ("come near", "arrive", "hold still")
     keypoints = ("tool", "goal")
@@ -40,11 +40,12 @@ class Reach(ArmTask):
         Flaw("hesitates", "slow"),
         Flaw("stops_short", "fails"),
         Flaw("near_miss", "fails"),
+        Flaw("undoes", "fails"),
         Flaw("wrong_way", "fails"),
     )
 
     def place(
-        self, sim: Sim, draw: Draw, unit: Array, qpos: Array
+        self, sim: Sim, draw: Draw, unit: Array, qpos: Array, poses: dict[str, Array]
     ) -> tuple[dict[str, Array], Carry]:
         x, y, _ = self.spot(unit)
         low, high = self.robot.workspace["z"]
@@ -68,8 +69,12 @@ class Reach(ArmTask):
             "hold": xp.astype(still, far.dtype),
             **costs,
         }
-        stage = xp.astype(far < 0.1, xp.int64) + xp.astype(arrived, xp.int64)
-        return terms, {**memory, "stage": stage}
+        return terms, self.advance(xp, memory, [far < NEAR_M, arrived])
+
+    def nearness(self, sim: Sim, memory: Carry) -> list[Array]:
+        far = norm(sim.xp, memory["goal"] - memory["tool"])
+        come = 1.0 - (far - NEAR_M) / 0.4
+        return [come, (NEAR_M - far) / (NEAR_M - AT_GOAL_M), self.held_share(sim.xp, memory)]
 
     def observe(self, sim: Sim, memory: Carry) -> Obs:
         xp = sim.xp
@@ -79,14 +84,6 @@ class Reach(ArmTask):
     def keypoint_positions(self, sim: Sim, memory: Carry) -> Array:
         return sim.xp.stack([memory["tool"], memory["goal"]], axis=1)
 
-    def readout(self, sim: Sim, memory: Carry) -> dict[str, Array]:
-        xp = sim.xp
-        return {
-            "goal": xp.asarray(memory["goal"], copy=True),
-            "tool_position": xp.asarray(memory["tool"], copy=True),
-            "tool_rotation": xp.asarray(memory["hand"], copy=True),
-        }
-
     def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:
         xp = sim.xp
         goal, tool = memory["goal"], memory["tool"]
@@ -95,6 +92,9 @@ class Reach(ArmTask):
             goal = goal - 0.06 * self._down
         if flaw == "near_miss":
             goal = xp.stack([goal[:, 0], goal[:, 1] + 0.04 * side, goal[:, 2]], axis=1)
+        if flaw == "undoes":  # arrives, and leaves before it counts
+            undone = (memory["best"] == len(self.stages) - 1) | (memory["setbacks"] > 0)
+            goal = xp.where(undone[:, None], goal - 0.2 * self._down, goal)
         if flaw == "wrong_way":
             goal = xp.stack([goal[:, 0], goal[:, 1] + 0.25 * side, goal[:, 2]], axis=1)
         idle = xp.zeros_like(tool[:, 0])

@@ -14,6 +14,8 @@ from embodied.env import TaskEnv
 from embodied.task import Task
 
 SEEDS = 48
+ARMS = ["reach", "push_cube", "pick_cube", "stack_cube"]
+"""Tasks that every general test of an arm's task runs on."""
 
 
 def make(name: str, num_worlds: int, *overrides: str) -> TaskEnv:

@@ -7,8 +7,10 @@ import pytest
 from embodied.build import make_env
 from embodied.config import compose_config
 
+from .arm_worlds import ARMS
 
-@pytest.mark.parametrize("name", ["reach", "push_cube", "pick_cube"])
+
+@pytest.mark.parametrize("name", ARMS)
 def test_a_thousand_steps_equal_a_plain_loop_bit_for_bit(name: str) -> None:
     """Through contact, with the expert at work and every world's cube of its own kind."""
     env = make_env(compose_config([f"env={name}", "sim.threads=2", "env.max_steps=1000"]), 3)
