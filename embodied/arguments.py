@@ -12,11 +12,12 @@ WORLD_KEYS = ("env", "sim", "robot", "agent")
 
 
 def settings(
-    arguments: Sequence[str], defaults: Mapping[str, Any]
+    arguments: Sequence[str], defaults: Mapping[str, Any], extra: Sequence[str] = ()
 ) -> tuple[dict[str, Any], list[str]]:
     """A verb's own settings by name, and the arguments that are left: overrides of the worlds.
 
-    A value has the type of its default; a default that is a type itself stands for None.
+    A value has the type of its default; a default that is a type itself stands for None. `extra`
+    are keys of the configuration that may be overridden too.
     Raises `UserError`.
     """
     values = {k: None if isinstance(v, type) else v for k, v in defaults.items()}
@@ -27,10 +28,10 @@ def settings(
             raise UserError(f"{argument!r}: write key=value")
         if key in defaults:
             values[key] = _typed(key, text, defaults[key])
-        elif key.split(".")[0].lstrip("+~") in WORLD_KEYS:
+        elif key.split(".")[0].lstrip("+~") in (*WORLD_KEYS, *extra):
             overrides.append(argument)
         else:
-            raise unknown("key", key, [*defaults, *WORLD_KEYS])
+            raise unknown("key", key, [*defaults, *WORLD_KEYS, *extra])
     return values, overrides
 
 

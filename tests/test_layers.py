@@ -181,7 +181,9 @@ def test_no_switch_lets_a_file_run_code() -> None:
     assert not unsafe_switches("load(path, allow_pickle=False, weights_only=True)")
 
 
-HEAVY = {"torch", "mujoco", "pybullet", "stable_baselines3", "matplotlib", "cv2", "av"}
+HEAVY = {
+    "torch", "mujoco", "pybullet", "stable_baselines3", "matplotlib", "cv2", "av", "pyarrow"
+}  # fmt: skip
 
 
 def loaded_by(code: str, watched: set[str]) -> set[str]:

@@ -1,0 +1,121 @@
+"""`embodied collect`: record episodes of a mixture of experts, chance and policies to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from embodied.actor import find_actor
+from embodied.arguments import settings
+from embodied.build import make_env
+from embodied.dataset import Dataset
+from embodied.env import TaskEnv
+from embodied.errors import UserError
+from embodied.lerobot import write_dataset
+from embodied.record import record
+
+DEFAULTS = {
+    "out": str,
+    "sources": "varied",
+    "episodes": int,
+    "seed": 0,
+    "num_envs": 32,
+    "cameras": str,
+    "image_size": 64,
+}
+EPISODES = 30
+SCRIPTED = ("expert", "noisy", "varied", "random")
+
+
+def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None) -> None:
+    """Record a dataset as the `key=value` arguments say, write it to `out`, and print a table.
+
+    `sources` is a list as `[expert,expert:slow*2,runs/mine*0.5]` (see `embodied.demonstrators`):
+    the numbers, 1 where not given, are shares of `episodes`; without `episodes` they are counts.
+    Raises `UserError` for bad input, before anything is written.
+    """
+    wanted, overrides = settings(arguments, DEFAULTS)
+    if not wanted["out"]:
+        raise UserError("say where to write the dataset: out=FOLDER")
+    out = Path(wanted["out"])
+    if out.exists():
+        raise UserError(f"{out} exists: choose another out=")
+    counts = mixture(wanted["sources"] or "", wanted["episodes"])
+    actors = {
+        name: find_actor(name, overrides)
+        for name in counts
+        if name.partition(":")[0] not in SCRIPTED and Path(name).exists()
+    }
+    worlds = next(iter(actors.values()), find_actor("expert"))
+    sources = [name for name, count in counts.items() for _ in range(count)]
+    cfg = worlds.worlds(overrides, config_dir)
+    env = make_env(cfg, num_envs=min(wanted["num_envs"], len(sources)), seed=wanted["seed"])
+    if not isinstance(env, TaskEnv):
+        raise UserError(f"{env.name} is no task: only tasks can be recorded")
+    policies = {name: actor.policy(env) for name, actor in actors.items()}
+    cameras = _names("cameras", wanted["cameras"] or "")
+    seeds = range(wanted["seed"], wanted["seed"] + len(sources))
+    dataset = record(env, sources, seeds, cameras, wanted["image_size"], policies=policies)
+    env.close()
+    if not len(dataset):
+        raise UserError("every episode ended in a fault: nothing was written")
+    write_dataset(out, dataset)
+    _print(counts, dataset)
+    print(f"wrote {out}")
+
+
+def mixture(text: str, episodes: int | None = None) -> dict[str, int]:
+    """How many episodes each source of a list gets.
+
+    `mixture("[expert*20,random*10]")` is {"expert": 20, "random": 10}, and of 300 episodes 200 and
+    100 (largest remainders). Raises `UserError`.
+    """
+    shares: dict[str, float] = {}
+    for item in _names("sources", text):
+        name, star, number = item.partition("*")
+        try:
+            share = float(number) if star else 1.0
+        except ValueError:
+            share = 0.0
+        if not 0.0 < share < 1e6 or name in shares or not name:
+            raise UserError(f"sources: {item!r}: give NAME or NAME*NUMBER, each name once")
+        shares[name] = share
+    if not shares:
+        raise UserError("sources is empty: give one, as sources=[expert,expert:slow]")
+    if episodes is None and "*" in text:
+        if any(share % 1.0 for share in shares.values()):
+            raise UserError(f"sources={text}: shares need a number of episodes: episodes=100")
+        return {name: int(share) for name, share in shares.items()}
+    total = episodes or EPISODES
+    exact = np.array(list(shares.values())) / sum(shares.values()) * total
+    counts = np.floor(exact + 1e-9).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
+    if not counts.all():
+        raise UserError(f"episodes={total}: too few for one of each of {len(shares)} sources")
+    return {name: int(count) for name, count in zip(shares, counts, strict=True)}
+
+
+def _names(key: str, text: str) -> list[str]:
+    """The items of `[a,b]` or `a,b`."""
+    text = text.strip()
+    if text.startswith("[") != text.endswith("]"):
+        raise UserError(f"{key}={text}: write {key}=[a,b]")
+    return [item.strip() for item in text.strip("[]").split(",") if item.strip()]
+
+
+def _print(counts: dict[str, int], dataset: Dataset) -> None:
+    console = Console(highlight=False)
+    width = max(len("source"), *map(len, counts))
+    console.print(f"[bold]{'source':<{width}}  episodes  success  length[/bold]")
+    for name, count in counts.items():
+        rows = dataset.where(lambda episode, name=name: episode.source == name).episodes  # type: ignore[misc]
+        line = f"{name:<{width}}  {len(rows):>8}"
+        if rows:
+            success = np.mean([episode.succeeded for episode in rows])
+            line += f"  {success:>7.0%}  {np.mean([len(episode) for episode in rows]):>6.1f}"
+        if len(rows) < count:
+            line += f"  ({count - len(rows)} left out: faults)"
+        console.print(line, markup=False)
