@@ -86,6 +86,23 @@ def mcnemar(ours: Sequence[bool] | np.ndarray, theirs: Sequence[bool] | np.ndarr
     return min(1.0, tail / 2 ** (discordant - 1)) if discordant else 1.0
 
 
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, `(count,)`; equal values share the mean of theirs."""
+    _, group, count = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(count)
+    return (last - (count - 1) / 2.0)[group]
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rank correlation; nan where one of them is constant or shorter than two."""
+    if len(a) < 2:
+        return math.nan
+    x, y = ranks(np.asarray(a)), ranks(np.asarray(b))
+    x, y = x - x.mean(), y - y.mean()
+    spread = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / spread if spread else math.nan
+
+
 def _table(
     ours: Sequence[bool] | np.ndarray, theirs: Sequence[bool] | np.ndarray
 ) -> tuple[int, int, int, int]:

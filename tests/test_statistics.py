@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from embodied.statistics import bootstrap, mcnemar, paired_difference, paired_rates, wilson
+from embodied.statistics import (
+    bootstrap,
+    mcnemar,
+    paired_difference,
+    paired_rates,
+    ranks,
+    spearman,
+    wilson,
+)
 
 
 def outcomes(both: int, ours: int, theirs: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -106,3 +114,15 @@ def test_paired_rates_turned_round() -> None:
 )
 def test_mcnemar_by_hand(table: tuple[int, int, int, int], p: float) -> None:
     assert mcnemar(*outcomes(*table)) == pytest.approx(p)
+
+
+def test_ranks_of_equal_values_are_shared() -> None:
+    assert ranks(np.array([3.0, 1.0, 3.0, 2.0])).tolist() == [3.5, 1.0, 3.5, 2.0]
+
+
+def test_spearman_by_hand() -> None:
+    # ranks 1 2 3 4 against 1 3 2 4: 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15) = 0.8
+    assert spearman(np.array([1.0, 2, 30, 400]), np.array([5.0, 7, 6, 8])) == pytest.approx(0.8)
+    assert spearman(np.arange(5), -np.arange(5) ** 3) == pytest.approx(-1.0)
+    assert math.isnan(spearman(np.arange(3), np.ones(3)))
+    assert math.isnan(spearman(np.ones(1), np.ones(1)))
