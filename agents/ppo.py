@@ -30,6 +30,7 @@ from embodied.nets import (
     usable_device,
 )
 from embodied.returns import DiscountedReturnScale, gae
+from embodied.run import open_run
 from embodied.spaces import to_vector, vector_keys, vector_size
 from embodied.types import ActionSpec, Array, Carry, Obs, Trajectory
 
@@ -78,13 +79,38 @@ class GaussianPolicy(nn.Module):
         return carry, (self.centre + self.scale * action).cpu().numpy()
 
 
+def policy_state(policy: GaussianPolicy) -> dict[str, Any]:
+    """The policy's part of an agent's state, with what its numbers mean."""
+    return {
+        "observations": list(policy.keys),
+        "action_spec": policy.action_spec.to_dict(),
+        "policy": policy.state_dict(),
+        "noise": policy.noise.get_state(),
+    }
+
+
+def load_policy_state(policy: GaussianPolicy, state: Mapping[str, Any]) -> None:
+    """Load it. Raises `UserError` for another shape, or another meaning of what goes in or out."""
+    load_weights(policy, state["policy"])
+    there, spec = state["action_spec"], policy.action_spec
+    for what, theirs, ours in (
+        ("observations", state["observations"], list(policy.keys)),
+        ("actions", there["names"], list(spec.names)),
+        ("kind of action", there["kind"], spec.kind),
+    ):
+        if theirs != ours:
+            raise UserError(f"the checkpoint does not fit: {what} {theirs} there, {ours} here")
+    policy.noise.set_state(torch.as_tensor(state["noise"]))
+
+
 class PPO:
     """The agent. `hidden` sizes the policy and the value network alike.
 
     `num_worlds * rollout_steps` samples are learned from `epochs` times in `minibatches` parts.
     With `target_kl` the learning rate is divided or multiplied by 1.5 to stay near it; with
     `anneal` it falls linearly to zero over the run. `threads` are torch's during an
-    update, when the physics rests: by default every core, up to four.
+    update, when the physics rests: by default every core, up to four. A new run begins with the
+    policy and the normaliser of the run at `start` (of PPO or BC), its deviation `init_std`.
     """
 
     def __init__(
@@ -113,6 +139,7 @@ class PPO:
         compile: bool = True,
         device: str = "cpu",
         threads: int | None = None,
+        start: str | None = None,
     ) -> None:
         if action_spec is None:
             raise UserError("PPO needs continuous actions (a Box): take another env or agent")
@@ -131,9 +158,13 @@ class PPO:
         self.clip, self.entropy, self.value_weight = clip, entropy, value_weight
         self.max_grad_norm, self.target_kl = max_grad_norm, target_kl
         self.base_lr, self.anneal, self.progress = lr, anneal, 0.0
-        self.normalise_obs, self.normalise_reward = normalise_obs, normalise_reward
+        # A policy that was learned under a normaliser keeps it: new statistics would undo it.
+        self.normalise_obs = normalise_obs and start is None
+        self.normalise_reward = normalise_reward
         self.device, self.threads = usable_device(device), threads
-        self.policy = GaussianPolicy(observation_space, action_spec, hidden, activation, init_std)
+        self.start: str | None = None
+        self.activation = activation
+        self._policy = GaussianPolicy(observation_space, action_spec, hidden, activation, init_std)
         self.policy.noise.manual_seed(seed)
         self.critic = mlp(vector_size(observation_space), hidden, 1, activation)
         self.policy.to(self.device)
@@ -143,6 +174,28 @@ class PPO:
         self.reward_scale = DiscountedReturnScale(num_worlds, gamma)
         self.shuffle = torch.Generator().manual_seed(seed)
         self._loss = compiled(self.loss) if compile else self.loss
+        self.start = start
+
+    @property
+    def policy(self) -> GaussianPolicy:
+        """The policy. A new run's takes the weights of `start` the first time it is asked for: a
+        run that is loaded has its own, and needs that other one no more."""
+        if self.start is not None:
+            self._begin_with(self.start)
+            self.start = None
+        return self._policy
+
+    def _begin_with(self, start: str) -> None:
+        run, policy = open_run(start), self._policy
+        state = run.checkpoint.state["agent"]
+        if not policy_state(policy).keys() <= state.keys():
+            raise UserError(f"agent.start={start}: give a run of PPO or BC")
+        if (theirs := run.cfg.agent.activation) != self.activation:
+            raise UserError(f"agent.start={start}: it has agent.activation={theirs}, take that")
+        log_std, noise = policy.log_std.detach().clone(), policy.noise.get_state()
+        load_policy_state(policy, state)
+        policy.log_std.data.copy_(log_std)
+        policy.noise.set_state(noise)
 
     def update(self, traj: Trajectory) -> dict[str, float]:
         """Learn from one rollout of the current policy, `(T, N)`."""
@@ -269,37 +322,22 @@ class PPO:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "observations": list(self.policy.keys),
-            "action_spec": self.policy.action_spec.to_dict(),
-            "policy": self.policy.state_dict(),
+            **policy_state(self.policy),
             "critic": self.critic.state_dict(),
             "optimiser": adam_state(self.optimiser),
             "reward_scale": self.reward_scale.state_dict(),
-            "noise": self.policy.noise.get_state(),
             "shuffle": self.shuffle.get_state(),
             "progress": self.progress,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_weights(self.policy, state["policy"])
+        self.start = None
+        load_policy_state(self.policy, state)
         load_weights(self.critic, state["critic"])
-        self._check_meaning(state)
         load_adam_state(self.optimiser, state["optimiser"])
         self.reward_scale.load_state_dict(state["reward_scale"])
-        self.policy.noise.set_state(torch.as_tensor(state["noise"]))
         self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
         self.progress = state["progress"]
-
-    def _check_meaning(self, state: Mapping[str, Any]) -> None:
-        """Refuse weights of the right shape for observations or actions of another meaning."""
-        there, spec = state["action_spec"], self.policy.action_spec
-        for what, theirs, ours in (
-            ("observations", state["observations"], list(self.policy.keys)),
-            ("actions", there["names"], list(spec.names)),
-            ("kind of action", there["kind"], spec.kind),
-        ):
-            if theirs != ours:
-                raise UserError(f"the checkpoint does not fit: {what} {theirs} there, {ours} here")
 
 
 def _float(value: np.ndarray) -> Tensor:

@@ -9,12 +9,15 @@ import pytest
 
 from embodied.build import make_agent, make_env
 from embodied.config import compose_config, options
+from embodied.dataset import Dataset, DatasetInfo, Episode
 from embodied.env import Stepper
 from embodied.errors import UserError
+from embodied.imitate import imitate
 from embodied.run import load_policy, open_run
 from embodied.train import train
 
 AGENTS = options("agent")
+IMITATORS = ("bc",)  # which learn from demonstrations, by `embodied imitate`
 WORLDS = 4
 
 
@@ -32,8 +35,39 @@ def worlds(name: str, num_envs: int = WORLDS, env: str = "hopper") -> Stepper:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A short run of every agent."""
     folder = tmp_path_factory.mktemp("runs")
-    extra = ["total_steps=256", "tensorboard=false", "video=false"]
-    return {n: train([*settings(n), *extra, f"run_dir={folder}/{n}"]) for n in AGENTS}
+
+    def run(name: str) -> Path:
+        given = [*settings(name), "tensorboard=false", "video=false", f"run_dir={folder}/{name}"]
+        if name in IMITATORS:
+            given = [*given, "dataset=none", "agent.steps=20"]
+            return imitate(given, dataset=played())[0]
+        return train([*given, "total_steps=256"])
+
+    return {name: run(name) for name in AGENTS}
+
+
+def played() -> Dataset:
+    """Two episodes of the env, played at random."""
+    env = worlds("ppo", 2)
+    size, actions = env.observation_space["state"].shape[0], env.action_spec.size  # type: ignore[index]
+    rng = np.random.default_rng(0)
+    info = DatasetInfo("hopper", 50.0, env.action_spec, size, (), ())
+    length = 20
+
+    def episode(seed: int) -> Episode:
+        return Episode(
+            instruction="",
+            source="random",
+            seed=seed,
+            state=rng.normal(size=(length, size)).astype(np.float32),
+            action=rng.uniform(-1, 1, (length, actions)).astype(np.float32),
+            reward=np.zeros(length, np.float32),
+            success=np.zeros(length, bool),
+            stage=np.full(length, -1),
+            progress=np.full(length, np.nan, np.float32),
+        )
+
+    return Dataset(info, [episode(0), episode(1)])
 
 
 @pytest.mark.parametrize("name", AGENTS)
