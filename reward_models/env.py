@@ -12,19 +12,26 @@ from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
 
 
 class EnvReward:
-    """What the env itself pays (the weighted sum of its named terms), step by step."""
+    """What the env itself pays, step by step.
+
+    `readout="reward"` is the weighted sum of its named terms; "success" pays 1 wherever it has
+    succeeded, and nothing else; "term/NAME" one of the terms.
+    """
 
     kind = "reward"
     scope = "step"
     causal = True
     value_range = (-float("inf"), float("inf"))
-    needs = Needs(readouts=frozenset({"reward"}), privileged=frozenset({"reward"}))
+
+    def __init__(self, readout: str = "reward") -> None:
+        self.readout = readout
+        self.needs = Needs(readouts=frozenset({readout}), privileged=frozenset({readout}))
 
     def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
         return carry, np.zeros(mask.shape, np.float32)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
-        value = np.asarray(traj.readouts["reward"], np.float32)
+        value = np.asarray(traj.readouts[self.readout], np.float32)
         return carry, Score(value, np.full(value.shape, SCORED, np.int8))
 
     def state_dict(self) -> dict[str, Any]:

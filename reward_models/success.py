@@ -1,138 +1,151 @@
-"""A success classifier on the state: the probability that the task is done, from labelled steps.
+"""A success classifier: the probability that the task is done, from frames labelled done or not.
 
-The smallest learned reward there is: a multilayer perceptron on normalised observations, trained
-with class-balanced cross-entropy on steps labelled done or not done (as in Singh et al. 2019,
-"End-to-end robotic reinforcement learning without reward engineering", without its queries).
+The smallest learned reward there is: one frame, class-balanced cross-entropy (as in Singh et al.
+2019, arXiv 1904.07854, without its queries). Done frames count as not done under the instruction
+of another task; from images that show nothing it abstains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from embodied.checkpoint import load_checkpoint, save_checkpoint
-from embodied.errors import UserError
-from embodied.nets import RunningNorm, load_weights, mlp
-from embodied.reward_model import Needs
-from embodied.spaces import to_vector, vector_keys, vector_size
-from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
+from embodied.dataset import Dataset
+from embodied.encoder import Instruction, augment
+from embodied.errors import UserError, check_range
+from embodied.frame_judge import FrameJudge
+from embodied.frame_table import FrameTable
+from embodied.language import embed
+from embodied.supervised import train_steps
+
+from .negatives import told_otherwise
+from .watchful import WatchfulEncoder, shown
 
 
-class SuccessClassifier:
-    """Scores each step with p(success) of its successor, in [0, 1].
+class SuccessClassifier(FrameJudge):
+    """p(success) of the present state, in [0, 1].
 
-    `path` is what `fit` saved; without it the model is untrained and refuses to score. It asks
-    for observations only, so it runs wherever the policy does.
+    `wrong_instruction` is the share of training frames that are told another task: not done.
     """
 
     kind = "success"
-    scope = "step"
-    causal = True
-    value_range = (0.0, 1.0)
-    needs = Needs()
+    net: _Net
 
     def __init__(
         self,
         observation_space: gym.spaces.Dict,
+        proprio_size: int | None = None,
+        instructions: Sequence[str] = (),
+        input: str = "state",
+        cameras: Sequence[str] = ("front",),
         path: str | None = None,
-        hidden: tuple[int, ...] = (64, 64),
+        wrong_instruction: float = 0.2,
+        noise: float = 0.05,
         seed: int = 0,
     ) -> None:
-        self.keys = vector_keys(observation_space)
-        size = vector_size(observation_space)
+        super().__init__(observation_space, proprio_size, instructions, input, cameras, seed=seed)
+        check_range("reward_model.success", 0, 0.9, wrong_instruction=wrong_instruction)
+        check_range("reward_model.success", 0, noise=noise)
+        self.wrong_instruction, self.noise = wrong_instruction, noise
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = nn.Sequential(RunningNorm(size), mlp(size, hidden, 1, "relu"))
-        self.seed, self.fitted = seed, False
-        if path is not None:
-            self.load_state_dict(load_checkpoint(Path(path)).state)
+            self.net = _Net(self.vector_size, len(self.cameras))
+        self.load(path)
 
-    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
-        return carry, self._probability(to_vector(moment.obs, self.keys))
+    def read(
+        self, window: Tensor, text: Tensor, memory: dict[str, Tensor], first: bool
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        value = torch.sigmoid(self.net(window[:, -1], text))
+        clear, status = shown(window[:, -1])
+        return value * clear, status, {}
 
-    def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
-        rows = to_vector(traj.next_obs, self.keys, lead=2)
-        # one call a step: a matrix product of another height may differ in its last bits
-        value = np.stack([self._probability(row) for row in rows])
-        return carry, Score(value, np.full(value.shape, SCORED, np.int8))
+    def fit(
+        self, dataset: Dataset, others: Sequence[Dataset] = (), steps: int | None = None
+    ) -> dict[str, float]:
+        """Learn from frames of episodes that say where they are a success.
+
+        Returns the loss before and after, and the accuracy of either class on a held-out tenth of
+        the episodes. Raises `UserError` when one of the classes is missing.
+        """
+        table = self.table(dataset)
+        held_out = torch.arange(len(dataset)) % 10 == 9
+        train = (~held_out)[table.episode].nonzero().squeeze(1)
+        done = float(table.success[train].float().mean())
+        if not 0.0 < done < 1.0:
+            raise UserError(
+                f"success labels are all {done:.0f}: give episodes that reach success on the way"
+            )
+        told = told_otherwise(dataset, others, self.instructions)
+        wrong = torch.from_numpy(embed(list(told)).astype(np.float32))
+        self.net.encoder.norm.update(table.vector[train])
+        self.net.encoder.watch([view[train] for view in table.images])
+        self.net.train()
+        pixels = bool(self.cameras)
+        figures = train_steps(
+            self.net.parameters(),
+            lambda noise: self._loss(table, train, wrong, done, 128 if pixels else 256, noise),
+            steps or (400 if pixels else 800),
+            lr=2e-3,
+            weight_decay=1e-3,
+            seed=self.seed,
+            threads=2 if pixels else 1,
+            title="fit success",
+        )
+        self.net.eval()
+        self.fitted = True
+        return figures | self._accuracy(table, held_out[table.episode].nonzero().squeeze(1))
+
+    def _loss(
+        self, table: FrameTable, rows: Tensor, wrong: Tensor, done: float, batch: int,
+        noise: torch.Generator,
+    ) -> Tensor:  # fmt: skip
+        """Balanced cross-entropy: done and not done frames weigh the same."""
+
+        now = rows[torch.randint(len(rows), (batch,), generator=noise)]
+        spread = self.noise * torch.sqrt(self.net.encoder.norm.var)
+        vector = table.vector[now]
+        vector = vector + spread * torch.randn(vector.shape, generator=noise)
+        images = [augment(view[now], noise) for view in table.images]
+        astray = torch.rand(batch, generator=noise) < self.wrong_instruction
+        pick = torch.randint(len(wrong), (batch,), generator=noise)
+        text = torch.where(astray[:, None], wrong[pick], table.text[table.episode[now]])
+        label = table.success[now]
+        weight = torch.where(label, 0.5 / done, 0.5 / (1.0 - done))
+        label = (label & ~astray).float()
+        logit = self.net(self.net.encoder(vector, images), text)
+        return functional.binary_cross_entropy_with_logits(logit, label, weight)
 
     @torch.inference_mode()
-    def _probability(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities `(N,)` of observation rows `(N, D)`."""
-        if not self.fitted:
-            raise UserError(
-                "reward_model.success is untrained: `embodied fit reward_model=success env=...`, "
-                "then give reward_model.success.path"
-            )
-        return torch.sigmoid(self.net(torch.from_numpy(rows)).squeeze(-1)).numpy()
-
-    def fit(self, traj: Trajectory, epochs: int = 20, batch: int = 1024) -> dict[str, float]:
-        """Learn from the successors of `traj` (T, N), labelled by `traj.readouts["success"]`.
-
-        Returns the balanced loss before and after, and the accuracy of either class on a held-out
-        tenth of the worlds, drawn at random. Raises `UserError` when one of the classes is missing.
-        """
-        shuffle = torch.Generator().manual_seed(self.seed)
-        x = torch.from_numpy(to_vector(traj.next_obs, self.keys, lead=2))
-        y = torch.from_numpy(np.asarray(traj.readouts["success"], np.float32))
-        held_out = torch.randperm(x.shape[1], generator=shuffle) % 10 == 9
-        valid = torch.from_numpy(traj.valid)
-        train, test = valid & ~held_out, valid & held_out
-        positives = float(y[train].mean()) if train.any() else 0.0
-        if not 0.0 < positives < 1.0:
-            raise UserError(
-                f"success labels are all {positives:.0f}: collect both successes and failures"
-            )
-        weight = torch.where(y > 0.5, 0.5 / positives, 0.5 / (1.0 - positives))
-        norm = self.net[0]
-        assert isinstance(norm, RunningNorm)
-        norm.update(x[train])
-        first = last = self._epoch(None, x[train], y[train], weight[train], batch, None)
-        optimiser = torch.optim.Adam(self.net.parameters(), lr=1e-3, weight_decay=1e-5)
-        for _ in range(epochs):
-            last = self._epoch(optimiser, x[train], y[train], weight[train], batch, shuffle)
-        self.fitted = True
-        figures = {"loss_before": first, "loss_after": last}
-        with torch.no_grad():
-            told = self.net(x[test]).squeeze(-1) > 0
-        for name, label in (("accuracy_done", 1.0), ("accuracy_not_done", 0.0)):
-            rows = y[test] == label
-            if rows.any():
-                figures[name] = float((told[rows] == bool(label)).float().mean())
+    def _accuracy(self, table: FrameTable, rows: Tensor) -> dict[str, float]:
+        figures = {}
+        for name, wanted in (("accuracy_done", True), ("accuracy_not_done", False)):
+            mine = rows[table.success[rows] == wanted]
+            if len(mine):
+                features = self.net.encoder(
+                    table.vector[mine], [view[mine] for view in table.images]
+                )
+                logit = self.net(features, table.text[table.episode[mine]])
+                figures[name] = float(((logit > 0) == wanted).float().mean())
         return figures
 
-    def _epoch(
-        self, optimiser: Any, x: Tensor, y: Tensor, weight: Tensor, batch: int, shuffle: Any
-    ) -> float:
-        total = 0.0
-        order = torch.randperm(len(x), generator=shuffle) if shuffle else torch.arange(len(x))
-        for rows in order.split(batch):
-            with torch.set_grad_enabled(optimiser is not None):
-                losses = nn.functional.binary_cross_entropy_with_logits(
-                    self.net(x[rows]).squeeze(-1), y[rows], weight[rows], reduction="sum"
-                )
-            if optimiser is not None:
-                optimiser.zero_grad()
-                (losses / len(rows)).backward()
-                optimiser.step()
-            total += losses.item()
-        return total / len(x)
 
-    def save(self, path: Path | str) -> Path:
-        """Write the model to a directory; `path` of the constructor reads it."""
-        return save_checkpoint(Path(path), self.state_dict(), step=0)
+class _Net(nn.Module):
+    """An encoded frame and a text as the log-odds of success."""
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"net": self.net.state_dict(), "fitted": self.fitted}
+    encoder: WatchfulEncoder
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if "net" not in state:
-            raise UserError("this checkpoint is not a success classifier")
-        load_weights(self.net, state["net"])
-        self.fitted = bool(state["fitted"])
+    def __init__(self, vector_size: int, cameras: int) -> None:
+        super().__init__()
+        self.encoder = WatchfulEncoder(vector_size, cameras)
+        self.words = Instruction()
+        self.head = nn.Sequential(
+            nn.Linear(self.encoder.size + 32, 64), nn.ReLU(), nn.Linear(64, 1)
+        )
+
+    def forward(self, features: Tensor, text: Tensor) -> Tensor:
+        return self.head(torch.cat([features, self.words(text)], -1)).squeeze(-1)

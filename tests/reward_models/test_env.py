@@ -26,3 +26,11 @@ def test_it_judges_every_step_and_says_what_it_reads() -> None:
     assert (score.status == SCORED).all()
     assert model.needs.privileged == model.needs.readouts == {"reward"}
     assert model.state_dict() == {}
+
+
+def test_it_pays_another_readout_if_asked() -> None:
+    env = reach(3)
+    collect = Collector(env, Rewards({"env": Channel("env", EnvReward("success"))}, 3, 0.9))
+    traj = collect.collect(Wander(env), 30)
+    assert set(np.unique(traj.reward)) <= {0.0, 1.0}
+    assert EnvReward("success").needs.privileged == {"success"}
