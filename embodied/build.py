@@ -53,7 +53,13 @@ def make_reward_model(cfg: DictConfig, env: Stepper, name: str) -> RewardModel:
     """One reward model by its name in the configuration, without its shaping."""
     node = cfg.reward_model[name]
     rest = OmegaConf.create({k: v for k, v in node.items() if k not in _CHANNEL_KEYS})
-    return make(rest, {"observation_space": env.observation_space})
+    task = getattr(env, "task", None)
+    offered = {
+        "observation_space": env.observation_space,
+        "proprio_size": getattr(task, "proprio_size", None),
+        "instructions": getattr(task, "instructions", ()),
+    }
+    return make(rest, offered)
 
 
 def make_agent(cfg: DictConfig, env: Stepper, num_worlds: int | None = None) -> Agent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embodied import __version__
@@ -28,8 +28,8 @@ class Verb:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 done, 1 `doctor` found something missing (or nobody reads the output), 2 bad input (one line
-    on stderr), 130 Ctrl-C.
+    0 done, 1 `doctor` found something missing or an audit failed (or nobody reads the output),
+    2 bad input (one line on stderr), 130 Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -89,16 +89,43 @@ def _train(arguments: list[str], options: Options) -> None:
     train(arguments, options["--resume"], options["--config-dir"])
 
 
+def _collect(arguments: list[str], options: Options) -> None:
+    from embodied.demonstrate import collect
+
+    collect(arguments, options["--config-dir"])
+
+
+def _audit(arguments: list[str], options: Options) -> int:
+    from embodied.audit import audit
+
+    return audit(arguments, options["--config-dir"])
+
+
 def _fit(arguments: list[str], options: Options) -> None:
     from embodied.fit import fit
 
-    out = [text.removeprefix("out=") for text in arguments if text.startswith("out=")]
-    if len(out) != 1 or not out[0]:
-        raise UserError("say where to save the reward model: out=FOLDER")
-    overrides = [text for text in arguments if not text.startswith("out=")]
-    for name, value in fit(overrides, out[0], options["--config-dir"]).items():
+    out, figures = fit(arguments, options["--config-dir"])
+    _print(figures)
+    print(f"saved; use it as reward_model.NAME.path={out}")
+
+
+def _score(arguments: list[str], options: Options) -> None:
+    from embodied.score import score
+
+    column, figures = score(arguments, options["--config-dir"])
+    _print(figures)
+    print(f"added the column {column}")
+
+
+def _print(figures: Mapping[str, float]) -> None:
+    for name, value in figures.items():
         print(f"{name:<24}{value:.4g}" if isinstance(value, float) else f"{name:<24}{value}")
-    print(f"saved; use it as reward_model.NAME.path={out[0]}")
+
+
+def _imitate(arguments: list[str], options: Options) -> None:
+    from embodied.imitate import imitate, report
+
+    report(*imitate(arguments, options["--config-dir"]))
 
 
 def _eval(arguments: list[str], options: Options) -> int:
@@ -162,11 +189,71 @@ VERBS = {
             --config-dir DIR adds your own options, as DIR/env/mine.yaml."""),
         ("--resume", "--config-dir"),
     ),
+    "collect": Verb(
+        _collect,
+        "Record demonstrations, good and bad, as a LeRobot dataset.",
+        "collect env=NAME out=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied collect env=pick_cube out=data/pick episodes=30 cameras=front,wrist
+            embodied collect env=pick_cube out=data/test 'sources=[expert*12,expert:drops*6]'
+            embodied collect env=pick_cube out=data/runs 'sources=[runs/mine*50]' seed=500
+
+            sources=varied episodes=30 seed=0 num_envs=32 cameras= image_size=64
+            A source is expert, expert:FLAW, varied (the expert at a pace of its own), noisy,
+            noisy:SHARE, random, or a run directory; *N is a count, or a share of episodes=N."""),
+        ("--config-dir",),
+    ),
     "fit": Verb(
         _fit,
-        "Fit a reward model to rollouts of the scripted expert and its flaws.",
+        "Fit a reward model to demonstrations.",
         "fit reward_model=NAME env=NAME out=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
-        "embodied fit reward_model=success env=pick_cube out=runs/success num_envs=100",
+        textwrap.dedent("""\
+            embodied fit reward_model=stage_aware env=pick_cube out=runs/judge
+            embodied fit reward_model=hop env=pick_cube dataset=data/pick out=runs/judge
+            embodied fit reward_model=hop reward_model.hop.input=pixels env=pick_cube out=runs/eye
+
+            dataset=FOLDER others=FOLDER,FOLDER episodes=30 seed=0
+            Without a dataset the task's scripted expert gives the demonstrations. others are
+            episodes of other tasks, from which a model learns what its own task is not."""),
+        ("--config-dir",),
+    ),
+    "score": Verb(
+        _score,
+        "Add a reward model's verdicts to a dataset, as a column.",
+        "score reward_model=NAME env=NAME dataset=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied score reward_model=stage_aware reward_model.stage_aware.path=runs/judge \\
+                env=pick_cube dataset=data/pick"""),
+        ("--config-dir",),
+    ),
+    "audit": Verb(
+        _audit,
+        "Put a reward model to the test, before and after a policy is trained on it.",
+        "audit reward_model=NAME env=NAME dataset=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied audit reward_model=stage_aware reward_model.stage_aware.path=runs/judge \\
+                env=pick_cube dataset=data/test
+
+            dataset=FOLDER rollouts=FOLDER others=FOLDER,FOLDER out=FOLDER
+            The dataset holds successes of the expert and its flaws; rollouts are episodes of a
+            policy trained on this reward; others are episodes of other tasks. Writes report.html
+            and audit.json beside the model. Exit code 1 when the gate fails: `embodied train`
+            then refuses the model, unless allow_unaudited=true."""),
+        ("--config-dir",),
+    ),
+    "imitate": Verb(
+        _imitate,
+        "Clone the behaviour of demonstrations, plainly or as a reward model weights them.",
+        "imitate dataset=FOLDER env=NAME [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied imitate dataset=data/pick env=pick_cube run_dir=runs/clone
+            embodied imitate dataset=data/mixed env=pick_cube weights=ra_bc score=stage_aware
+            embodied train env=pick_cube agent.start=runs/clone     PPO goes on from there
+
+            weights=none score= agent.steps=3000
+            weights=ra_bc counts a frame by the progress that follows it: of a column that
+            `embodied score` added, or of one reward_model. weights=oracle takes successful
+            experts alone. It leaves a run directory, as `embodied train` does."""),
         ("--config-dir",),
     ),
     "eval": Verb(

@@ -12,6 +12,7 @@ from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.reward_model import Rewards
 from embodied.rollout import Rollout, no_readout
+from embodied.trust import Trust
 from embodied.types import FAULTS, Array, Carry, Moment, Obs, Step, Trajectory
 
 
@@ -84,6 +85,7 @@ class Collector:
         self.env, self.rewards, self.max_fault_rate = env, rewards, max_fault_rate
         self.stagger = stagger
         self.episodes = Episodes(env.num_worlds)
+        self.trust = Trust(env.num_worlds) if rewards.learned else None
         self.faults = 0
         self.steps = 0  # of every world together
         self._obs: Obs | None = None
@@ -145,6 +147,9 @@ class Collector:
         before = dict(self.rewards.counts)
         self.rewards.label(traj, rollout.episode_step)
         self._check_judges(before)
+        if self.trust is not None:
+            judged, verdict = self.rewards.judged, self.rewards.verdict
+            self.trust.add(traj, judged, rollout.success, verdict, rollout.env_reward)
         return traj
 
     def _check_faults(self, fault: np.ndarray) -> None:
@@ -179,6 +184,7 @@ class Collector:
             "episode_step": self._episode_step,
             "steps": self.steps,
             "faults": self.faults,
+            "trust": None if self.trust is None else self.trust.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -189,6 +195,8 @@ class Collector:
         if not self.env.exact_resume or state["obs"] is None:
             return  # `collect` starts
         self.episodes.load_state_dict(state["episodes"])
+        if self.trust is not None:
+            self.trust.load_state_dict(state["trust"])
         self._obs = {k: np.array(v) for k, v in state["obs"].items()}
         self._carry = {k: np.array(v) for k, v in state["carry"].items()}
         self._is_first = np.array(state["is_first"])

@@ -22,6 +22,7 @@ EXAMPLES = {
     "run_dir": "runs/mine",
     "stop_at_success": 0.9,
     "stop_at_return": 1000.0,
+    "stop_at_judged": 0.9,
     "env.max_steps": 100,
 }
 """Of keys that may be null: what they hold otherwise, so that a wrong type shows."""

@@ -168,7 +168,17 @@ class Rewards:
         """Cameras that some model sees, and their image size in pixels."""
         if len(self.cameras) < len(sizes):
             raise UserError("reward models that share a camera must take it at one image size")
+        self.judged: Array | None = None
+        """Of the last rollout (T, N): where some model with a threshold saw a success."""
+        self.verdict: Array | None = None
+        """And what the models say of every state reached, whatever the shaping makes of it."""
         self.counts = dict.fromkeys(("scored", "silent", "abstained", "failed"), 0)
+
+    @property
+    def learned(self) -> dict[str, RewardModel]:
+        """The models that learned what to pay, and may have learned it wrong."""
+        models = {name: channel.model for name, channel in self.channels.items()}
+        return {name: model for name, model in models.items() if getattr(model, "learned", False)}
 
     @property
     def readouts(self) -> frozenset[str]:
@@ -196,11 +206,16 @@ class Rewards:
         `episode_step` (T, N) is each step's number in its episode, from 0.
         """
         total = np.zeros(traj.shape, np.float32)
+        self.judged, self.verdict = np.zeros(traj.shape, bool), np.zeros(traj.shape, np.float32)
         done = traj.terminated | traj.truncated
         for name, channel in self.channels.items():
             asked = due(channel.every, episode_step, done)
             before, after, status = self._values(channel, replace(traj, due=asked), asked)
             term = shape(channel, before, after, status, traj.terminated, self.gamma)
+            if channel.threshold is not None:
+                self.judged |= after >= channel.threshold
+            states = channel.model.kind in ("potential", "success")
+            self.verdict += np.float32(channel.weight) * (after if states else term)
             if channel.shaping == "none":  # the others hold the last value through a failure
                 traj.valid &= status != FAILED
             traj.valid &= np.isfinite(term)

@@ -35,6 +35,7 @@ class Rollout:
         self.num_finals = 0
         self.wanted = rewards.readouts
         self.success = np.zeros((steps, n), bool)
+        self.env_reward = np.zeros((steps, n), np.float32)
         self.readouts: dict[str, np.ndarray] = {}
 
     def before(
@@ -59,6 +60,7 @@ class Rollout:
         self.truncated[t] = step.truncated
         self.fault[t] = step.fault
         self.success[t] = step.success
+        self.env_reward[t] = step.reward
         if self.wanted:
             self._read(t, step)
         for camera, film in self.film.items():

@@ -23,6 +23,7 @@ from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.evaluate import can_succeed
+from embodied.reward_model import Rewards
 from embodied.run import open_run, reward_hash, versions, write_json
 from embodied.run_log import RunLog, progress_bar
 
@@ -88,6 +89,9 @@ class Training:
                 "reward_model, or take agent=ppo"
             )
         self.rewards = make_rewards(cfg, self.env, self.agent.gamma)
+        if cfg.stop_at_judged is not None and not self.rewards.learned:
+            raise UserError("stop_at_judged: no reward model that learned judges this run")
+        self.audits = _audits(cfg, self.env, self.rewards)
         self.collector = Collector(self.env, self.rewards, cfg.max_fault_rate, cfg.stagger)
         self.recent: dict[str, deque[float]] = {
             name: deque(maxlen=int(cfg.stop_window)) for name in ("return", "success")
@@ -105,6 +109,7 @@ class Training:
                 "env": self.env.name,
                 "seed": self.cfg.seed,
                 "reward_hash": reward_hash(self.cfg, self.env, self.rewards),
+                "audits": self.audits,
                 "started": datetime.now().isoformat(timespec="seconds"),
                 "command": ["embodied", *sys.argv[1:]],
                 "versions": versions(),
@@ -126,6 +131,8 @@ class Training:
                 self._follow(figures)
             log.row(figures)
             shown = _headline(figures)
+            if self.collector.trust is not None:
+                shown = f"{shown}  {self.collector.trust.alarm()}".rstrip()
             progress.update(bar, completed=int(figures["steps"]), figures=shown)
             if progress.disable and time.monotonic() - self.told > 10.0:
                 self.told = time.monotonic()
@@ -178,6 +185,8 @@ class Training:
             if name != "success" or can_succeed(self.env):
                 row[f"episode/{name}"] = float(np.mean(values))
         row |= {f"agent/{name}": value for name, value in metrics.items()}
+        if self.collector.trust is not None:
+            row |= self.collector.trust.figures()
         row["faults"] = float(self.collector.faults)
         for status in ("abstained", "failed"):
             row[f"reward/{status}"] = float(self.rewards.counts[status])
@@ -199,7 +208,8 @@ class Training:
             recent = self.recent[name]
             if goal is not None and len(recent) == recent.maxlen and np.mean(recent) >= goal:
                 return True
-        return False
+        trust, goal = self.collector.trust, self.cfg.stop_at_judged
+        return goal is not None and trust is not None and trust.judged >= goal
 
     def save(self) -> None:
         """A checkpoint that is durable when this returns."""
@@ -232,6 +242,22 @@ class Training:
             record(self.agent.policy, env, self.path / "video.mp4", episodes=2)
         except UserError as error:
             say(f"no video: {error}")
+
+
+def _audits(cfg: DictConfig, env: Stepper, rewards: Rewards) -> dict[str, str]:
+    """What the audit said of every learned reward; refuses one that has not passed."""
+    found = {}
+    for name, model in rewards.learned.items():
+        from embodied.gate import audit_of
+
+        verdict, detail = audit_of(model, cfg.reward_model[name], env.name)
+        found[name] = verdict
+        if verdict != "passed" and not cfg.allow_unaudited:
+            raise UserError(
+                f"reward_model.{name}: {verdict} ({detail}): run `embodied audit`, or train on it "
+                "all the same with allow_unaudited=true"
+            )
+    return found
 
 
 class _InterruptFlag:

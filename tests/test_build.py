@@ -68,7 +68,7 @@ def test_reward_models_get_their_channel(toy) -> None:
 def test_a_reward_model_is_told_of_the_spaces_if_it_asks(toy) -> None:
     cfg = toy("success")
     model = make_reward_model(cfg, make_env(cfg), "success")
-    assert model.net[0].mean.shape == (4,)
+    assert model.net.encoder.norm.mean.shape == (4,)
 
 
 def test_an_agent_is_made_for_its_worlds(toy) -> None:

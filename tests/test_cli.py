@@ -136,9 +136,9 @@ def test_no_opengl_is_one_line_and_leaves_nothing(gl: str, untouched: Path) -> N
 
 
 def test_a_process_ends_with_the_exit_code(untouched: Path) -> None:
-    run = embodied("train", "env=hoper")
+    run = embodied("train", "env=push_cub")
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == "error: unknown env 'hoper': did you mean hopper?\n"
+    assert run.stderr == "error: unknown env 'push_cub': did you mean push_cube?\n"
     assert embodied("--version").stdout == f"embodied {__version__}\n"
 
 

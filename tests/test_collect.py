@@ -394,3 +394,57 @@ def test_an_env_without_an_exact_state_starts_its_episodes_anew(tmp_path) -> Non
     assert traj.step_id.min() == 12  # but steps are counted on
     assert second.rewards.channels["a"].model.level == 0.25  # and what was learned stays
     assert second.rewards.counts["scored"] == 12 + 6
+
+
+class Painted(Clockwork):
+    """Its images show the step of the episode that a world is in; it keeps what it rendered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rendered = 0
+
+    def render(self, camera, ids, height, width):
+        self.rendered += len(ids)
+        image = np.zeros((len(ids), height, width, 3), np.uint8)
+        image[:] = self.place[ids, 2][:, None, None, None]
+        return image
+
+
+class Sees(Asks):
+    """Pays what the image of the state shows; of a state that it is not asked about, nothing."""
+
+    def __init__(self) -> None:
+        self.needs = Needs(cameras=("eye",), image_size=4)
+        self.shown: list[float] = []
+
+    def begin(self, carry, mask, moment):
+        assert moment.images["eye"].shape == (mask.sum(), 4, 4, 3)
+        self.shown += moment.images["eye"][:, 0, 0, 0].tolist()
+        return carry, np.zeros(mask.shape, np.float32)
+
+    def score(self, carry, traj):
+        frames = traj.frames["eye"]
+        seen = np.where(frames.index >= 0, frames.image[frames.index][..., 0, 0, 0], 0)
+        assert (frames.index[traj.due] >= 0).all()
+        return carry, Score(seen.astype(np.float32), np.full(traj.shape, SCORED, np.int8))
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_images_are_rendered_when_they_are_due_and_show_the_successor(every: int) -> None:
+    env, model = Painted(), Sees()
+    rewards = Rewards({"sees": Channel("sees", model, every=every)}, env.num_worlds, 0.9)
+    traj = Collector(env, rewards).collect(Counts(), 11)
+    before, _ = places(11)
+    successor = before[..., 2] + 1
+    asked = (successor % every == 0) | (successor == LENGTHS)
+    assert (traj.reward == np.where(asked, successor, 0)).all()
+    assert set(model.shown) == {0.0}  # every episode's first state
+    starts = int((before[..., 2] == 0).sum()) + env.num_worlds  # and of the first ones twice
+    assert env.rendered == asked.sum() + starts
+
+
+def test_models_that_share_a_camera_agree_on_its_size() -> None:
+    small, large = Sees(), Sees()
+    large.needs = Needs(cameras=("eye",), image_size=8)
+    with pytest.raises(UserError, match="one image size"):
+        Rewards({"a": Channel("a", small), "b": Channel("b", large)}, 3, 0.9)

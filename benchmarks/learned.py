@@ -1,0 +1,117 @@
+"""What the benchmarks of learned rewards share: demonstrations, held-out episodes, training runs.
+
+Demonstrations and held-out episodes never share a seed, and no flawed episode is ever fitted to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embodied.build import make_env, make_reward_model
+from embodied.config import compose_config
+from embodied.dataset import Dataset
+from embodied.evaluate import run_episodes
+from embodied.fit import demonstrations as demonstrate
+from embodied.record import record
+from embodied.run import load_policy, open_run
+from embodied.train import train
+
+DEMONSTRATIONS = 30
+HELD_OUT = 1_000_000
+"""Seeds of held-out episodes start here."""
+EVALUATED = 100
+"""Fresh episodes that a trained policy is judged on."""
+
+
+def make_model(env: str, name: str, *overrides: str) -> Any:
+    """An unfitted reward model of `env`, `overrides` being of its own keys (`input=pixels`)."""
+    own = [f"reward_model.{name}.{text}" for text in overrides]
+    cfg = compose_config([f"env={env}", f"reward_model=[{name}]", *own])
+    worlds = make_env(cfg, num_envs=1)
+    model = make_reward_model(cfg, worlds, name)
+    worlds.close()
+    return model
+
+
+def demonstrations(env: str, seed: int, model: Any, count: int = DEMONSTRATIONS) -> Dataset:
+    """Successful demonstrations of varying duration, with what `model` sees."""
+    worlds = make_env(compose_config([f"env={env}"]), num_envs=count)
+    dataset = demonstrate(worlds, model, count, seed * 1000)
+    worlds.close()
+    return dataset
+
+
+def held_out(
+    env: str, seed: int, cameras: Sequence[str] = (), each: int = 8, sources: Sequence[str] = ()
+) -> Dataset:
+    """Episodes to judge a model on: twice `each` of the expert, `each` of every flaw and chance."""
+    worlds: Any = make_env(compose_config([f"env={env}"]), num_envs=32)
+    flaws = [f"expert:{flaw.name}" for flaw in worlds.task.flaws]
+    played = [*(sources or ("expert", "expert", *flaws, "random"))] * each
+    seeds = range(HELD_OUT + seed * 1000, HELD_OUT + seed * 1000 + len(played))
+    dataset = record(worlds, played, seeds, cameras)
+    worlds.close()
+    return dataset
+
+
+def train_policy(env: str, seed: int, steps: int, overrides: Sequence[str]) -> dict[str, Any]:
+    """Train PPO and judge the greedy policy by the env's own truth on fresh episodes.
+
+    Its curve, one point every twentieth of the run: steps, seconds, true and judged success, and
+    the return. The run is not kept.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = [f"env={env}", f"seed={seed}", f"total_steps={steps}", f"run_dir={folder}/run"]
+        fixed = ["video=false", "tensorboard=false", "allow_unaudited=true"]
+        path = train([*chosen, *fixed, *overrides])
+        rows = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+        return {"success": evaluate_run(path), "curve": curve(rows), "steps": rows[-1]["steps"]}
+
+
+def evaluate_run(path: Path, episodes: int = EVALUATED) -> float:
+    """The greedy policy's share of true successes on fresh episodes."""
+    run = open_run(path)
+    worlds = make_env(run.cfg, num_envs=episodes)
+    policy = load_policy(run, worlds)
+    seeds = range(HELD_OUT, HELD_OUT + episodes)
+    won = [row["success"] for row in run_episodes(worlds, policy, seeds)]
+    worlds.close()
+    return float(np.mean(won))
+
+
+NAMES = {
+    "steps": "steps",
+    "seconds": "elapsed_s",
+    "success": "episode/success",
+    "judged": "judge/success",
+    "return": "episode/return",
+    "correlation": "judge/correlation",
+}
+
+
+def curve(rows: list[dict[str, Any]], points: int = 40) -> dict[str, list[float | None]]:
+    """A learning curve of `points` rows of a run's log, spread evenly over it."""
+    chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, points).astype(int))]
+    return {name: [row.get(key) for row in chosen] for name, key in NAMES.items()}
+
+
+def steps_to(curve: dict[str, list[Any]], success: float) -> float | None:
+    """The steps after which finished episodes first succeeded that often, or None."""
+    for steps, rate in zip(curve["steps"], curve["success"], strict=True):
+        if rate is not None and rate >= success:
+            return float(steps)
+    return None
+
+
+def quiet_threads() -> None:
+    """Leave the cores to the physics, except where a fit asks for more."""
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,124 @@
+"""How well each reward model judges held-out episodes, and what its named mechanism is worth.
+
+Every model sees the front camera and the robot's own state, and learns from at most 30
+demonstrations: 24 of the task at a varying pace, and two of each other task on the same table.
+It is judged on the expert, every flaw and chance, none of which it was fitted to.
+
+    python -m benchmarks.reward_quality [--hours H] [--seeds N] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from benchmarks.grid import load_cells, run_grid, summarise
+from benchmarks.harness import write_result
+from benchmarks.learned import demonstrations, held_out, make_model, quiet_threads
+from embodied.card import measure
+from embodied.config import compose_config
+from embodied.dataset import Dataset
+
+TASKS = ("pick_cube", "open_drawer")
+OTHERS = {
+    "pick_cube": ("open_drawer", "stack_cube", "peg_insert"),
+    "open_drawer": ("pick_cube", "stack_cube", "peg_insert"),
+}
+OWN, OF_OTHERS, EACH = 24, 2, 8
+MODELS = {
+    "stage_aware": (),
+    "hop": (),
+    "pairwise": (),
+    "ordinal": (),
+    "contrastive_progress_completion": (),
+    "perceptual": (),
+    "success": (),
+    "clock": (),
+    "always_yes": (),
+}
+ABLATIONS = {
+    "stage_aware": ("stage_labels=false", "rewind=0.0", "wrong_instruction=0.0"),
+    "hop": ("perspectives=[forward]", "perspectives=[backward]", "perspectives=[incremental]"),
+    "ordinal": ("counterfactuals=false", "clipping=false"),
+    "contrastive_progress_completion": ("anchor=false", "heads=[progress]"),
+}
+"""What a model is tried without, on the first task."""
+FIGURES = (
+    "voc", "vroc", "retry_voc", "hesitation_rmse", "auroc", "auprc", "kendall_tau", "mae",
+    "truth_spearman", "flaw_accepted", "passed",
+)  # fmt: skip
+
+
+def cells() -> list[dict[str, Any]]:
+    rows = [{"task": task, "model": name, "without": ""} for task in TASKS for name in MODELS]
+    return rows + [
+        {"task": TASKS[0], "model": name, "without": text}
+        for name, texts in ABLATIONS.items()
+        for text in texts
+    ]
+
+
+def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    quiet_threads()
+    task, name = cell["task"], cell["model"]
+    seen = ["input=pixels"] if name not in ("clock", "always_yes") else []
+    model = make_model(task, name, *seen, *filter(None, [cell["without"]]), f"seed={seed}")
+    others = [_demonstrations(other, seed, OF_OTHERS) for other in OTHERS[task]]
+    fitted = model.fit(_demonstrations(task, seed, OWN), others) if hasattr(model, "fit") else {}
+    node = compose_config([f"env={task}", f"reward_model={name}"]).reward_model[name]
+    every = int(node.get("every", 1))
+    card = measure(model, _held_out(task, seed), others, None, node.get("threshold"), every)
+    checks = {finding.check.name: finding.value for finding in card.findings}
+    figures = {**card.metrics, **checks, "passed": float(card.gate == "passed")}
+    sources = {
+        row["source"]: {key: row[key] for key in ("final_value", "accepted_at_end", "rmse", "voc")}
+        for row in card.sources
+    }
+    scalars = {key: value for key, value in figures.items() if not isinstance(value, list | dict)}
+    failed = [finding.check.name for finding in card.failed]
+    return {**scalars, "failed": failed, "sources": sources, "fit": fitted, "says": card.weakness}
+
+
+class _Eye:
+    """What all models are given to see: they share the demonstrations of a seed."""
+
+    class needs:  # noqa: N801
+        cameras, image_size = ("front",), 64
+
+
+@lru_cache(maxsize=8)
+def _demonstrations(task: str, seed: int, count: int) -> Dataset:
+    return demonstrations(task, seed, _Eye, count)
+
+
+@lru_cache(maxsize=2)
+def _held_out(task: str, seed: int) -> Dataset:
+    return held_out(task, seed, ("front",), EACH)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hours", type=float, default=2.0, help="no cell is begun after these")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one seed of two models")
+    args = parser.parse_args()
+    plan = cells()
+    if args.quick:
+        plan = [c for c in plan if c["model"] in ("clock", "success") and c["task"] == TASKS[0]]
+    settings = {"own": OWN, "of_others": OF_OTHERS, "each": EACH}
+    seeds = range(1 if args.quick else args.seeds)
+    code = run_grid("reward_quality", plan, run_cell, seeds, args.hours, settings)
+    rows = load_cells("reward_quality", settings)
+    table: dict[str, Any] = {}
+    for figure in FIGURES:
+        for key, found in summarise(rows, ["task", "model", "without"], figure).items():
+            table.setdefault("/".join(filter(None, key)), {})[figure] = found
+    done = {"done": len(rows), "planned": len(cells()) * args.seeds}
+    write_result("reward_quality", {"cells": done, "table": table}, {}, args.quick)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
