@@ -30,7 +30,8 @@ def main() -> None:
     seeds = range(1) if args.quick else range(3)
     with tempfile.TemporaryDirectory() as folder:
         rows = [run(seed, folder) for seed in seeds]
-    figures = {name: summary([row[name] for row in rows]) for name in ("success", "minutes")}
+    names = ("success", "clone", "minutes")
+    figures = {name: summary([row[name] for row in rows]) for name in names}
     write_result("demo", figures, {"seeds": rows}, args.quick, args.out)
 
 

@@ -41,7 +41,7 @@ MODELS = {
 ABLATIONS = {
     "stage_aware": ("stage_labels=false", "rewind=0.0", "wrong_instruction=0.0"),
     "hop": ("perspectives=[forward]", "perspectives=[backward]", "perspectives=[incremental]"),
-    "ordinal": ("counterfactuals=false", "clipping=false"),
+    "ordinal": ("counterfactuals=0.0", "clipping=false"),
     "contrastive_progress_completion": ("anchor=false", "heads=[progress]"),
 }
 """What a model is tried without, on the first task."""

@@ -198,7 +198,7 @@ VERBS = {
             embodied collect env=pick_cube out=data/test 'sources=[expert*12,expert:drops*6]'
             embodied collect env=pick_cube out=data/runs 'sources=[runs/mine*50]' seed=500
 
-            sources=varied episodes=30 seed=0 num_envs=32 cameras= image_size=64
+            sources=varied episodes=30 seed=0 num_envs=32 cameras= image_size=64 successes=false
             A source is expert, expert:FLAW, varied (the expert at a pace of its own), noisy,
             noisy:SHARE, random, or a run directory; *N is a count, or a share of episodes=N."""),
         ("--config-dir",),

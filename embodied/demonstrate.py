@@ -25,6 +25,7 @@ DEFAULTS = {
     "num_envs": 32,
     "cameras": str,
     "image_size": 64,
+    "successes": False,
 }
 EPISODES = 30
 SCRIPTED = ("expert", "noisy", "varied", "random")
@@ -35,6 +36,7 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
 
     `sources` is a list as `[expert,expert:slow*2,runs/mine*0.5]` (see `embodied.demonstrators`):
     the numbers, 1 where not given, are shares of `episodes`; without `episodes` they are counts.
+    With `successes` episodes that fail are left out.
     Raises `UserError` for bad input, before anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
@@ -60,8 +62,12 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     seeds = range(wanted["seed"], wanted["seed"] + len(sources))
     dataset = record(env, sources, seeds, cameras, wanted["image_size"], policies=policies)
     env.close()
+    faults = len(sources) - len(dataset)
+    if wanted["successes"]:
+        dataset = dataset.where(lambda episode: episode.succeeded)
     if not len(dataset):
-        raise UserError("every episode ended in a fault: nothing was written")
+        why = "failed" if faults < len(sources) else "ended in a fault"
+        raise UserError(f"every episode {why}: nothing was written")
     write_dataset(out, dataset)
     _print(counts, dataset)
     print(f"wrote {out}")
@@ -117,5 +123,5 @@ def _print(counts: dict[str, int], dataset: Dataset) -> None:
             success = np.mean([episode.succeeded for episode in rows])
             line += f"  {success:>7.0%}  {np.mean([len(episode) for episode in rows]):>6.1f}"
         if len(rows) < count:
-            line += f"  ({count - len(rows)} left out: faults)"
+            line += f"  ({count - len(rows)} left out)"
         console.print(line, markup=False)

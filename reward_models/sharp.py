@@ -30,7 +30,8 @@ class SharpEncoder(Encoder):
     def forward(self, vector: Tensor, images: list[Tensor]) -> Tensor:
         off = (vector - self.middle) / self.spread
         views = [eye(image) for eye, image in zip(self.eyes, images, strict=True)]
-        return self.mix(torch.cat([self.norm(vector), 3.0 * off / (3.0 + off.abs()), *views], -1))
+        near = 3.0 * off / (3.0 + off.abs())
+        return self.mix(torch.cat([self.norm(vector), near, *views], -1))
 
     @torch.no_grad()
     def learn(self, rows: Tensor, done: Tensor) -> None:

@@ -12,8 +12,11 @@ Where we differ:
   still included, so that it tells no time.
 - The value is the expectation over stages, which is smoother than the likeliest one's. Told a
   wrong stage (a quarter of the time) the second head learns the nearest end of that stage.
-- The last stage ends at the first success: all after it is done. Values are stretched so that
-  nine tenths of the done frames reach 1, and the least of several networks' values counts.
+- What is left of a stage is the time to the next one, so a stay that ends in a setback got nowhere;
+  the last stage ends with success. Values are stretched so that nine tenths of the done frames
+  reach 1, and the least of several networks' values counts.
+- A stage, and being done, ends where demonstrations of it do (see `support`): a policy that is
+  paid for what a network guesses far from them finds what it guesses wrong.
 - Demonstrators stand still only where they are done, so a judge of states may take stillness for
   success. Hence the robot's own numbers are partly exchanged for those of any other frame, while
   a state whose other numbers are partly another frame's is as far as the lesser of the two.
@@ -39,10 +42,12 @@ from embodied.supervised import train_steps
 
 from .stage_windows import StageWindows
 from .stages import StageLabels
-from .stages import stage_starts as stage_starts
-from .watchful import WatchfulSharpEncoder, shown
+from .support import SupportEncoder, outside
+from .watchful import shown
 
 MOST_STAGES = 16
+NARROW = 0.05
+"""How fast what is done of the last stage falls off outside of where demonstrations were done."""
 
 
 class StageAware(FrameJudge):
@@ -111,8 +116,7 @@ class StageAware(FrameJudge):
         train = torch.from_numpy(~held_out)[table.episode].nonzero().squeeze(1)
         self.net.shares.zero_()[: len(labels.shares)] = labels.shares
         self.net.ceiling.fill_(1.0)
-        self.net.encoder.learn(table.vector[train], labels.value[train] >= 1.0)
-        self.net.encoder.watch([view[train] for view in table.images])
+        self._look(table, labels, train, min(dataset.info.proprio_size, self.vector_size))
         self.net.train()
         windows = StageWindows(self, table, labels, train, dataset, others)
         pixels = bool(self.cameras)
@@ -130,6 +134,13 @@ class StageAware(FrameJudge):
         self.fitted = True
         self._calibrate(dataset.take(np.flatnonzero(~held_out)), labels.value[train])
         return figures | self._check(dataset, held_out, table, labels)
+
+    def _look(self, table: FrameTable, labels: StageLabels, train: Tensor, robot: int) -> None:
+        """Take what the encoder must know of the frames that are learned from."""
+        encoder, rows, done = self.net.encoder, table.vector[train], labels.value[train] >= 1.0
+        encoder.learn(rows, done)
+        encoder.support(rows[:, robot:], labels.stage[train], done)
+        encoder.watch([view[train] for view in table.images])
 
     def _calibrate(self, dataset: Dataset, label: Tensor) -> None:
         """Stretch values so that nine tenths of the done frames get 1."""
@@ -156,13 +167,13 @@ class StageAware(FrameJudge):
 class _Net(nn.Module):
     """The present state attends to its window; each member tells stage and share from that."""
 
-    encoder: WatchfulSharpEncoder
+    encoder: SupportEncoder
     shares: Tensor
     ceiling: Tensor
 
     def __init__(self, vector_size: int, cameras: int, window: int, members: int) -> None:
         super().__init__()
-        self.encoder = WatchfulSharpEncoder(vector_size, cameras)
+        self.encoder = SupportEncoder(vector_size, cameras, MOST_STAGES)
         size = self.encoder.size
         self.words = Instruction()
         self.place = nn.Parameter(0.02 * torch.randn(window, size))
@@ -186,7 +197,12 @@ class _Net(nn.Module):
         x = torch.cat([present, past, self.words(text)], -1)
         out = torch.stack([member(x) for member in self.members])
         logits, within = out.split(MOST_STAGES, -1)
-        return logits.masked_fill(self.shares <= 0.0, -1e9), torch.sigmoid(within)
+        far = outside(present, MOST_STAGES)
+        logits = logits - far[:, :-1]
+        within = torch.sigmoid(within)
+        last = torch.arange(MOST_STAGES) == (self.shares > 0.0).sum() - 1
+        within = torch.where(last, within * torch.exp(-NARROW * far[:, -1:]), within)
+        return logits.masked_fill(self.shares <= 0.0, -1e9), within
 
     def value(self, window: Tensor, text: Tensor) -> Tensor:
         """The least of the members' expected progress, `(n,)`."""

@@ -23,8 +23,8 @@ TOLD_RIGHT = 0.75
 MISMATCHED = 0.1
 """Share of training windows, where there are images, that show another task."""
 
-OFF = (3.0, 30.0)
-"""By how many deviations of done frames a state is moved off them."""
+OFF, OFTEN = (3.0, 30.0), 0.5
+"""By how many deviations of done frames a state is moved off them, and what share of them."""
 
 
 class StageWindows:
@@ -98,10 +98,10 @@ class StageWindows:
         def draw(*shape: int) -> Tensor:
             return torch.rand((batch, *shape), generator=noise)
 
-        off = (self.stage[like] == self.stage.max()) & (draw() < self.model.mixed)
-        if not rest:
+        off = (self.stage[like] == self.stage.max()) & (draw() < OFTEN)
+        if not rest or not self.stage.any():
             return torch.zeros_like(off)
-        columns = draw(rest) < draw(1)
+        columns = draw(rest) < float(rest) ** -draw(1)
         columns |= torch.arange(rest) == torch.randint(rest, (batch, 1), generator=noise)
         far = OFF[0] * (OFF[1] / OFF[0]) ** draw(rest) * torch.where(draw(rest) < 0.5, -1.0, 1.0)
         move = far * self.net.encoder.spread[self.robot :] * (columns & off[:, None])

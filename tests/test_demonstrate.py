@@ -95,6 +95,15 @@ def test_a_dataset_is_recorded_and_told_of(
     assert lines[-1] == f"wrote {out}"
 
 
+def test_failures_are_left_out_if_asked(tmp_path: Path, conf: Path) -> None:
+    given = [*WORLDS, "sources=[expert*3,expert:idle*2]", "num_envs=2", "successes=true"]
+    collect([*given, f"out={tmp_path}/data"], conf)
+    assert [e.source for e in read_dataset(tmp_path / "data").episodes] == ["expert"] * 3
+    with pytest.raises(UserError, match="every episode failed"):
+        collect([*WORLDS, "sources=expert:idle*2", "successes=true", f"out={tmp_path}/none"], conf)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_run_is_a_source_and_brings_its_worlds(tmp_path: Path, conf: Path, run: Path) -> None:
     collect([f"out={tmp_path}/a", f"sources=[{run},expert]", "episodes=4", "num_envs=3"])
     found = read_dataset(tmp_path / "a")

@@ -1,0 +1,63 @@
+"""An encoder that knows which states each stage of a task has been seen in."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .watchful import WatchfulSharpEncoder
+
+INNER = 0.02
+"""The share of a stage's states that lie beyond either end of its range."""
+MARGIN, UNIT, LEAST = 0.1, 0.125, 0.01
+"""By what share of it a range is widened, what counts as one beyond it, and the least of both, in
+deviations of all states."""
+FARTHEST = 8.0
+
+
+class SupportEncoder(WatchfulSharpEncoder):
+    """Adds how far a state is outside of what demonstrations have shown of every stage.
+
+    The first `stages` features say so of the stages, of the first of which nothing is outside, and
+    the next one of being done. Only numbers that are not the robot's own count: there, a policy
+    that is paid for a stage can be in no state that only a network's guess says is part of it.
+    """
+
+    low: Tensor
+    high: Tensor
+    unit: Tensor
+
+    def __init__(self, vector_size: int, cameras: int, stages: int, size: int = 64) -> None:
+        super().__init__(vector_size, cameras, size)
+        stages += 1
+        self.size += stages
+        self.register_buffer("low", torch.full((stages, vector_size), -torch.inf))
+        self.register_buffer("high", torch.full((stages, vector_size), torch.inf))
+        self.register_buffer("unit", torch.ones(stages, vector_size))
+
+    @torch.no_grad()
+    def support(self, rows: Tensor, stage: Tensor, done: Tensor) -> None:
+        """Take the ranges of the last columns from `rows` `(K, C)`, in `stage` `(K,)` or `done`."""
+        if not rows.shape[1] or not stage.any():
+            return
+        own = self.low.shape[1] - rows.shape[1]
+        least = LEAST * rows.std(0, correction=0)
+        parts = {k: stage == k for k in range(1, int(stage.max()) + 1)} | {len(self.low) - 1: done}
+        for k, part in parts.items():
+            ends = torch.tensor([INNER, 1.0 - INNER])
+            low, high = torch.quantile(rows[part], ends, dim=0)
+            margin = MARGIN * (high - low) + least
+            self.low[k, own:], self.high[k, own:] = low - margin, high + margin
+            self.unit[k, own:] = UNIT * (high - low) + least
+
+    def forward(self, vector: Tensor, images: list[Tensor]) -> Tensor:
+        x = vector[:, None]
+        beyond = torch.maximum(self.low - x, x - self.high).clamp(min=0.0) / self.unit
+        far = beyond.sum(-1).clamp(max=FARTHEST)
+        return torch.cat([far, super().forward(vector, images)], -1)
+
+
+def outside(features: Tensor, stages: int) -> Tensor:
+    """How far states of features `(n, F)` are outside of every stage and of being done, which is
+    the last, `(n, stages + 1)`."""
+    return features[:, : stages + 1]

@@ -1,0 +1,45 @@
+"""What demonstrations have shown of every stage, and how far outside of it a state is."""
+
+from __future__ import annotations
+
+import torch
+from embodied.reward_models.support import FARTHEST, SupportEncoder, outside
+
+
+def encoder() -> SupportEncoder:
+    """One number of the robot's own, then one that is 0 to 1 in stage 1, and 4 to 5 when done."""
+    found = SupportEncoder(2, 0, stages=3)
+    reached = torch.cat([torch.linspace(0, 1, 101), torch.linspace(2, 5, 101)])
+    stage = torch.cat([torch.ones(101), torch.full((101,), 2)]).long()
+    found.support(reached[:, None], stage, reached >= 4.0)
+    return found
+
+
+def far(found: SupportEncoder, *numbers: float, robot: float = 0.0) -> torch.Tensor:
+    state = torch.tensor([[robot, number] for number in numbers])
+    return outside(found(state, []), 3)
+
+
+def test_inside_of_a_stage_nothing_is_far_and_outside_it_grows() -> None:
+    told = far(encoder(), 0.5, 1.0, 1.5, 2.0, 9.0)[:, 1]
+    assert told[0] == 0.0 and told[1] < 0.5
+    assert 0.0 < told[1] + 1e-6 < told[2] < told[3] <= told[4] == FARTHEST
+
+
+def test_every_stage_and_being_done_have_ranges_of_their_own() -> None:
+    first, one, two, done = far(encoder(), 4.5)[0].tolist()
+    assert (first, two, done) == (0.0, 0.0, 0.0) and one == FARTHEST
+    assert far(encoder(), 2.5)[0, 3] > far(encoder(), 3.9)[0, 3] > 0.0
+
+
+def test_the_robots_own_numbers_and_the_first_stage_have_no_range() -> None:
+    found = encoder()
+    assert torch.equal(far(found, 0.5, robot=1e3), far(found, 0.5))
+    assert (far(found, -50.0, 50.0)[:, 0] == 0.0).all()
+
+
+def test_without_stages_or_without_other_numbers_nothing_is_outside() -> None:
+    for columns, stage in ((1, torch.zeros(5)), (0, torch.ones(5))):
+        found = SupportEncoder(2, 0, stages=3)
+        found.support(torch.rand(5, columns), stage.long(), stage.bool())
+        assert (far(found, -1e6, 1e6) == 0.0).all()

@@ -1,0 +1,34 @@
+"""`embodied demo`: what it refuses before it starts. It is run whole by `benchmarks/demo.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from embodied.config import compose_config
+from embodied.demo import CLONE, ENV, MODEL, TRAINING, _mixture, demo
+from embodied.errors import UserError
+
+
+@pytest.mark.parametrize("wrong", ["total_stesp=5", "agent.nothing=1", "reward_model.hop.every=2"])
+def test_a_mistake_is_said_before_anything_is_written(
+    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError):
+        demo([wrong, f"run_dir={tmp_path}/run"])
+    assert not (tmp_path / "run").exists() and capsys.readouterr().err == ""
+
+
+def test_the_policy_begins_as_the_clone_can() -> None:
+    """What `agent.start` asks of both: the same networks."""
+    ours = compose_config([f"env={ENV}", *(f"{key}={value}" for key, value in TRAINING.items())])
+    clone = compose_config([f"env={ENV}", "dataset=none", *CLONE], "imitate")
+    for key in ("hidden", "activation"):
+        assert ours.agent[key] == clone.agent[key]
+    assert compose_config([f"env={ENV}", f"reward_model={MODEL}"]).reward_model[MODEL].threshold
+
+
+def test_it_is_judged_on_every_flaw_of_the_task() -> None:
+    names = _mixture().strip("[]").split(",")
+    assert {"expert*12", "expert:near_miss*6", "expert:drops*6", "random*6"} <= set(names)
