@@ -97,10 +97,3 @@ class Dataset:
             if any(camera not in episode.images for episode in self.episodes):
                 has = ", ".join(self.info.cameras) or "no camera"
                 raise UserError(f"the reward model sees camera {camera!r}; the dataset has {has}")
-
-    def need_length(self, frames: int) -> None:
-        """Raise `UserError` unless every episode has at least so many `frames`."""
-        for number, episode in enumerate(self.episodes):
-            if len(episode) < frames:
-                has = f"episode {number} has {len(episode)} frames"
-                raise UserError(f"{has}: leave it out, at least {frames} are needed")

@@ -23,5 +23,5 @@ def _embed(text: str) -> np.ndarray:
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors `(n, TEXT_SIZE)` float32 of texts; equal texts, and only those, are equal."""
+    """Unit vectors `(n, TEXT_SIZE)` float32 of texts, alike where their words are."""
     return np.stack([_embed(text) for text in texts]) if len(texts) else np.zeros((0, TEXT_SIZE))

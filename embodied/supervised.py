@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from embodied.errors import UserError
 from embodied.nets import torch_threads
 
 
@@ -27,7 +28,7 @@ def train_steps(
     """Minimise `loss`, which draws its own batch with the generator it is given.
 
     AdamW with a short linear warm-up and a cosine to a tenth. Returns the mean loss of the first
-    and of the last twentieth of the steps. Raises `FloatingPointError` when it is not finite.
+    and of the last twentieth of the steps. Raises `UserError` when it is not finite.
     """
     noise = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(list(parameters), lr=lr, weight_decay=weight_decay)
@@ -53,7 +54,10 @@ def train_steps(
             schedule.step()
             losses.append(value.item())
             if not math.isfinite(losses[-1]):
-                raise FloatingPointError(f"the loss is {losses[-1]} after {len(losses)} steps")
+                raise UserError(
+                    f"{title}: the loss is {losses[-1]} after {len(losses)} steps: look for huge "
+                    "numbers in the data, or learn more slowly"
+                )
     return {
         "loss_before": sum(losses[:warm_up]) / warm_up,
         "loss_after": sum(losses[-warm_up:]) / warm_up,

@@ -194,9 +194,6 @@ def test_cameras_are_read_on_demand(folder: Path) -> None:
 
 def test_a_dataset_says_what_a_reward_model_would_lack(folder: Path) -> None:
     found = read_dataset(folder, cameras=())
-    found.need_length(3)
-    with pytest.raises(UserError, match="episode 1 has 3 frames: .* at least 4"):
-        found.need_length(4)
     with pytest.raises(UserError, match="sees camera 'front'"):
         found.need_cameras(["front"])
 
