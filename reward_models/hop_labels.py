@@ -9,7 +9,7 @@ from torch import Tensor
 from embodied.dataset import Dataset
 from embodied.errors import UserError
 
-from .stages import stage_starts
+from .stages import StageLabels
 
 SCORE_BINS, GAP_BINS = 25, 4
 HOPS = 1000
@@ -49,27 +49,17 @@ def fuse(hops: dict[str, Tensor], phi: Tensor, consistency: float | None = None)
 
 
 def potentials(dataset: Dataset, stage_labels: bool = True) -> list[np.ndarray]:
-    """Phi `(T,)` of every episode: i/M where the i-th of M stages begins, 1 at the first success,
-    linear between; without `stage_labels` t/T.
+    """Phi `(T,)` of every episode: i/M where the i-th of M stages begins, 1 at success, linear
+    between; without `stage_labels` t/T.
 
     Raises `UserError` for an episode that fails, or whose stages are no ordered annotation.
     """
-    names = dataset.info.stages
-    most = max((int(episode.stage.max()) for episode in dataset.episodes), default=0)
-    out = []
     for number, episode in enumerate(dataset.episodes):
         if not episode.success[-1]:
             raise UserError(f"episode {number} ends without success: give one that succeeds")
-        if not stage_labels:
-            out.append(np.linspace(0.0, 1.0, len(episode)))
-            continue
-        starts = stage_starts(episode.stage, len(names) or most + 1, f"episode {number}", names)
-        end = int(np.argmax(episode.success))
-        if end <= starts[-1]:
-            raise UserError(f"episode {number} succeeds before its last stage has begun")
-        keys = np.append(starts, end)
-        out.append(np.interp(np.arange(len(episode)), keys, np.linspace(0.0, 1.0, len(keys))))
-    return out
+    labels = StageLabels.of(dataset, stage_labels)
+    phi = (labels.stage + labels.within).double().numpy() / len(labels.shares)
+    return np.split(phi, np.cumsum([len(episode) for episode in dataset.episodes])[:-1])
 
 
 def sample_hops(

@@ -97,8 +97,11 @@ class Perceptual(FrameJudge):
         loss before and after. Raises `UserError` for episodes of fewer frames than `segments`, and
         where no feature ever changes.
         """
-        dataset.need_length(self.segments)
         table = self.table(dataset)
+        shortest = int(table.length.argmin())
+        if table.length[shortest] < self.segments:
+            has = f"episode {shortest} has {int(table.length[shortest])} frames"
+            raise UserError(f"{has}: leave it out, at least {self.segments} are needed")
         words = table.text.unique(dim=0)
         if len(words) > TEXTS:
             raise UserError(f"{len(words)} instructions: give demonstrations of at most {TEXTS}")
