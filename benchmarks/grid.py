@@ -4,7 +4,7 @@
         return {"voc": 0.9}
 
     code = run_grid("progress", cells, run_cell, seeds=range(5), hours=2, settings={"demos": 30})
-    summarise(load_cells("progress", {"demos": 30}), ["model", "rewind"], "voc")
+    report("progress", cells, settings={"demos": 30}, by=["model", "rewind"], figures=["voc"])
 
 Every finished cell is one line of `results/NAME.cells.jsonl`, known by its factors, its seed and
 the settings that all cells share: with other settings it is run anew, the old lines stay.
@@ -111,6 +111,31 @@ def summarise(
             "mean": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)
         }  # fmt: skip
     return out
+
+
+def report(
+    name: str,
+    cells: Sequence[Cell],
+    seeds: int,
+    settings: Mapping[str, Any],
+    by: Sequence[str],
+    figures: Sequence[str],
+    quick: bool = False,
+    folder: Path | None = None,
+) -> None:
+    """Write `results/NAME.json` from what is finished: `cells` done and planned, their hours, and
+    a `table` of a row for each combination of the factors `by`, with the summary of each figure."""
+    planned = {key(cell, seed, settings) for cell in cells for seed in range(seeds)}
+    rows = [row for row in load_cells(name, settings, folder) if row["key"] in planned]
+    table: dict[str, dict[str, Any]] = {}
+    for figure in figures:
+        for group, found in summarise(rows, by, figure).items():
+            title = " ".join(str(part) for part in group if part)
+            table.setdefault(title, {})[figure] = _plain(found)
+    hours = sum(row["seconds"] for row in rows) / 3600
+    done = {"done": len(rows), "planned": len(planned), "hours": round(hours, 2)}
+    out = folder / f"{name}.json" if folder else None
+    harness.write_result(name, {"cells": done, "table": table}, {}, quick, out)
 
 
 def cells_path(name: str, folder: Path | None = None) -> Path:

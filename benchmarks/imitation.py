@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.grid import load_cells, run_grid, summarise
-from benchmarks.harness import write_result
+from benchmarks.grid import report, run_grid
 from benchmarks.learned import demonstrations, evaluate_run, make_model, quiet_threads
 from embodied.build import make_env
 from embodied.config import compose_config
@@ -85,13 +84,8 @@ def main() -> int:
     }  # fmt: skip
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("imitation", cells(), run_cell, seeds, args.hours, settings)
-    rows = load_cells("imitation", settings)
-    table: dict[str, dict[str, Any]] = {}
-    for figure in ("success", "mean_weight"):
-        for (task, method), found in summarise(rows, ["task", "weights"], figure).items():
-            table.setdefault(f"{task} {method}", {})[figure] = found
-    done = {"done": len(rows), "planned": len(cells()) * args.seeds}
-    write_result("imitation", {"cells": done, "table": table}, {"rows": rows}, args.quick)
+    figures = ("success", "mean_weight", "data_success")
+    report("imitation", cells(), args.seeds, settings, ["task", "weights"], figures, args.quick)
     return code
 
 

@@ -20,6 +20,8 @@ from embodied.config import compose_config
 from embodied.dataset import Dataset
 from embodied.evaluate import run_episodes
 from embodied.fit import demonstrations as demonstrate
+from embodied.judgement import judge
+from embodied.progress_metrics import auroc
 from embodied.record import record
 from embodied.run import load_policy, open_run
 from embodied.train import train
@@ -62,18 +64,48 @@ def held_out(
     return dataset
 
 
-def train_policy(env: str, seed: int, steps: int, overrides: Sequence[str]) -> dict[str, Any]:
+def train_policy(
+    env: str, seed: int, steps: int, overrides: Sequence[str], judge_by: Any = None
+) -> dict[str, Any]:
     """Train PPO and judge the greedy policy by the env's own truth on fresh episodes.
 
-    Its curve, one point every twentieth of the run: steps, seconds, true and judged success, and
-    the return. The run is not kept.
+    Its curve, 40 points spread over the run: steps, seconds, true and judged success, and the
+    return; with `judge_by`, the reward model, how well that tells good from bad in rollouts of
+    this very policy (`policy_auroc`). The run is not kept.
     """
     with tempfile.TemporaryDirectory() as folder:
         chosen = [f"env={env}", f"seed={seed}", f"total_steps={steps}", f"run_dir={folder}/run"]
         fixed = ["video=false", "tensorboard=false", "allow_unaudited=true"]
-        path = train([*chosen, *fixed, *overrides])
+        kept = ["checkpoint_every_s=10", "keep_checkpoints=1000"]
+        path = train([*chosen, *fixed, *kept, *overrides])
         rows = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
-        return {"success": evaluate_run(path), "curve": curve(rows), "steps": rows[-1]["steps"]}
+        out = {"success": evaluate_run(path), "curve": curve(rows), "steps": rows[-1]["steps"]}
+        return out | (judge_rollouts(path, judge_by) if judge_by is not None else {})
+
+
+def judge_rollouts(path: Path, model: Any, each: int = 24) -> dict[str, float]:
+    """How well a reward model judges the policy trained on it, at a quarter, half, three quarters
+    and the end of its training: AUROC of final values, success as the model sees it and in truth.
+    """
+    checkpoints = sorted((path / "checkpoints").iterdir())
+    chosen = [checkpoints[round(share * (len(checkpoints) - 1))] for share in (0.25, 0.5, 0.75, 1)]
+    cfg = open_run(path).cfg
+    worlds: Any = make_env(cfg, num_envs=4 * each)
+    policies = {str(one): load_policy(open_run(one), worlds) for one in chosen}
+    sources = [str(one) for one in chosen for _ in range(each)]
+    seeds = range(2 * HELD_OUT, 2 * HELD_OUT + len(sources))
+    needs = model.needs
+    dataset = record(
+        worlds, sources, seeds, needs.cameras, needs.image_size or 64, policies=policies
+    )
+    worlds.close()
+    truth = [bool(episode.success[-1]) for episode in dataset.episodes]
+    final = [float(told.value[-1]) for told in judge(model, dataset.episodes)]
+    return {
+        "policy_auroc": auroc(final, truth),
+        "rollouts_successful": float(np.mean(truth)),
+        "rollouts_valued": float(np.mean(final)),
+    }
 
 
 def evaluate_run(path: Path, episodes: int = EVALUATED) -> float:

@@ -1,6 +1,6 @@
-"""The table of figures in README.md, made from `benchmarks/results/` and nothing else.
+"""The tables of figures in README.md, made from `benchmarks/results/` and nothing else.
 
-    python -m benchmarks.readme     # writes it between the two markers
+    python -m benchmarks.readme     # writes each between its two markers
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS
+from benchmarks.reward_quality import FLAWS
 
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-
 # what is measured, the result file, the figure in it, how to write it, what we aim at
 ROWS = [
     (
@@ -50,7 +49,70 @@ ROWS = [
 ]  # fmt: skip
 
 
-def table(results: Path = RESULTS) -> str:
+# of a grid: the result file, how a cell is written, and the columns: a title and a figure
+GRIDS = {
+    "reward_quality": (
+        "{:.2f}",
+        {
+            "VOC": "voc", "VROC": "vroc", "Retry-VOC": "retry_voc", "AUROC": "auroc",
+            "Kendall": "kendall_tau", "MAE": "mae", "hesitation": "hesitation_rmse",
+            "gate": "passed",
+        },
+    ),
+    "reward_to_success": (
+        "{:.2f}",
+        {
+            "success": "success", "steps to 80%, millions": "millions_to_reached",
+            "AUROC on its own policy": "policy_auroc",
+        },
+    ),
+    "shaping": ("{:.2f}", {"judged": "judged", "true": "true", "gap": "gap"}),
+    "imitation": ("{:.2f}", {"success": "success"}),
+}  # fmt: skip
+
+
+def sections(results: Path = RESULTS) -> dict[str, str]:
+    """All tables by the names of their markers, as Markdown."""
+    grids = {name: grid(name, *how, results) for name, how in GRIDS.items()}
+    flaws = {name.replace("_", " "): name for name in FLAWS}
+    grids["flaws"] = grid("reward_quality", "{:.0%}", flaws, results)
+    return {"figures": figures(results), **grids}
+
+
+def begin(name: str) -> str:
+    return f"<!-- {name} -->"
+
+
+def end(name: str) -> str:
+    return f"<!-- /{name} -->"
+
+
+def grid(name: str, form: str, columns: dict[str, str], results: Path = RESULTS) -> str:
+    """The table of a grid: means over seeds with their 95% intervals, and how much is done."""
+    path = results / f"{name}.json"
+    if not path.exists():
+        return f"Not yet measured: `python -m benchmarks.{name}`."
+    result = json.loads(path.read_text())
+    found, cells = result["figures"]["table"], result["figures"]["cells"]
+    kept = {t: c for t, c in columns.items() if any(c in row for row in found.values())}
+    lines = [f"| | {' | '.join(kept)} |", f"|---|{'---|' * len(kept)}"]
+    for title, row in found.items():
+        told = [_mean(row.get(figure), form) for figure in kept.values()]
+        lines.append(f"| {title} | {' | '.join(told)} |")
+    done = f"{cells['done']} of {cells['planned']} cells in {cells['hours']} hours"
+    return "\n".join([*lines, "", f"Means over seeds and 95% intervals; {done}."])
+
+
+def _mean(figure: Any, form: str) -> str:
+    if not figure:
+        return "-"
+    mean = form.format(figure["mean"])
+    if figure["low"] is None or figure["low"] == figure["high"]:
+        return mean
+    return f"{mean} ({form.format(figure['low'])} to {form.format(figure['high'])})"
+
+
+def figures(results: Path = RESULTS) -> str:
     """The table as Markdown: medians, with the range of the rounds or seeds behind them."""
     lines = ["| measured | reached | goal |", "|---|---|---|"]
     machines = set()
@@ -75,9 +137,11 @@ def _cell(figure: Any, form: str) -> str:
 
 def main() -> None:
     text = README.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    for name, table in sections().items():
+        before, _, rest = text.partition(begin(name))
+        _, _, after = rest.partition(end(name))
+        text = f"{before}{begin(name)}\n{table}\n{end(name)}{after}"
+    README.write_text(text)
 
 
 if __name__ == "__main__":

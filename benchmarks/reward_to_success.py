@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grid import load_cells, run_grid, summarise
-from benchmarks.harness import write_result
+from benchmarks.grid import report, run_grid
 from benchmarks.learned import demonstrations, make_model, quiet_threads, steps_to, train_policy
 
 TASKS = {"pick_cube": 3_000_000, "open_drawer": 2_000_000}
@@ -52,7 +51,8 @@ def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
         run = train_policy(task, seed, steps, ["reward_model.env.readout=success"])
     else:
         run = _learned(task, reward, cell["input"], seed, steps)
-    return run | {"steps_to_reached": steps_to(run["curve"], REACHED)}
+    reached = steps_to(run["curve"], REACHED)
+    return run | {"millions_to_reached": reached and reached / 1e6}
 
 
 def _learned(task: str, name: str, sees: str, seed: int, steps: int) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _learned(task: str, name: str, sees: str, seed: int, steps: int) -> dict[str
         overrides = [f"reward_model=[{name}]", f"{own}.path={folder}/{name}", f"{own}.input={sees}"]
         if sees == "pixels":
             overrides += [f"{own}.every=10", f"{own}.stride=10"]
-        return train_policy(task, seed, steps, overrides) | {"fit": figures}
+        return train_policy(task, seed, steps, overrides, model) | {"fit": figures}
 
 
 def main() -> int:
@@ -79,17 +79,9 @@ def main() -> int:
     settings = {"tasks": TASKS, "demonstrations": 30}
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("reward_to_success", plan, run_cell, seeds, args.hours, settings)
-    rows = load_cells("reward_to_success", settings)
+    figures = ("success", "millions_to_reached", "rollouts_valued", "policy_auroc")
     by = ["task", "reward", "input"]
-    table = {
-        "/".join(key): {
-            "success": found,
-            "steps_to_reached": summarise(rows, by, "steps_to_reached").get(key),
-        }
-        for key, found in summarise(rows, by, "success").items()
-    }
-    done = {"done": len(rows), "planned": len(cells()) * args.seeds}
-    write_result("reward_to_success", {"cells": done, "table": table}, {}, args.quick)
+    report("reward_to_success", cells(), args.seeds, settings, by, figures, args.quick)
     return code
 
 

@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grid import load_cells, run_grid, summarise
-from benchmarks.harness import write_result
+from benchmarks.grid import report, run_grid
 from benchmarks.learned import demonstrations, make_model, quiet_threads, train_policy
 
 TASK, MODEL, STEPS = "line_reach", "stage_aware", 1_500_000
@@ -55,14 +54,8 @@ def main() -> int:
     settings = {"task": TASK, "model": MODEL, "steps": STEPS}
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("shaping", cells(), run_cell, seeds, args.hours, settings)
-    rows = load_cells("shaping", settings)
-    by, table = ["shaping", "base"], {}
-    for figure in ("success", "true", "judged", "gap"):
-        for key, found in summarise(rows, by, figure).items():
-            name = f"{key[0]}{' and own success' if key[1] else ''}"
-            table.setdefault(name, {})[figure] = found
-    done = {"done": len(rows), "planned": len(cells()) * args.seeds}
-    write_result("shaping", {"cells": done, "table": table}, {"rows": rows}, args.quick)
+    figures = ("success", "true", "judged", "gap")
+    report("shaping", cells(), args.seeds, settings, ["shaping", "base"], figures, args.quick)
     return code
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.console import Console
 from embodied.actor import find_actor
 from embodied.arguments import settings
 from embodied.build import make_env
-from embodied.dataset import Dataset
+from embodied.dataset import Dataset, Episode
 from embodied.env import TaskEnv
 from embodied.errors import UserError
 from embodied.lerobot import write_dataset
@@ -26,8 +28,11 @@ DEFAULTS = {
     "cameras": str,
     "image_size": 64,
     "successes": False,
+    "after_success": 8,
 }
 EPISODES = 30
+TRIES = 4
+"""How often an episode is tried that should succeed."""
 SCRIPTED = ("expert", "noisy", "varied", "random")
 
 
@@ -36,8 +41,9 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
 
     `sources` is a list as `[expert,expert:slow*2,runs/mine*0.5]` (see `embodied.demonstrators`):
     the numbers, 1 where not given, are shares of `episodes`; without `episodes` they are counts.
-    With `successes` episodes that fail are left out.
-    Raises `UserError` for bad input, before anything is written.
+    With `successes` episodes that fail are replaced by others of the same source. Recording goes
+    on for `after_success` steps after the first success. Raises `UserError` for bad input, before
+    anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
     if not wanted["out"]:
@@ -59,18 +65,36 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
         raise UserError(f"{env.name} is no task: only tasks can be recorded")
     policies = {name: actor.policy(env) for name, actor in actors.items()}
     cameras = _names("cameras", wanted["cameras"] or "")
-    seeds = range(wanted["seed"], wanted["seed"] + len(sources))
-    dataset = record(env, sources, seeds, cameras, wanted["image_size"], policies=policies)
-    env.close()
-    faults = len(sources) - len(dataset)
+    if (after := wanted["after_success"]) < 0:
+        raise UserError(f"after_success={after}: give a number of steps >= 0")
+    how = (cameras, wanted["image_size"], after, policies)
     if wanted["successes"]:
-        dataset = dataset.where(lambda episode: episode.succeeded)
+        dataset, why = _successes(env, sources, wanted["seed"], how), "failed"
+    else:
+        seeds = range(wanted["seed"], wanted["seed"] + len(sources))
+        dataset, why = record(env, sources, seeds, *how), "ended in a fault"
+    env.close()
     if not len(dataset):
-        why = "failed" if faults < len(sources) else "ended in a fault"
         raise UserError(f"every episode {why}: nothing was written")
     write_dataset(out, dataset)
     _print(counts, dataset)
     print(f"wrote {out}")
+
+
+def _successes(env: TaskEnv, sources: list[str], seed: int, how: tuple[Any, ...]) -> Dataset:
+    """As many successful episodes of each source as `sources` names it, if a few tries bring them;
+    every try has seeds of its own."""
+    kept: list[Episode] = []
+    for _ in range(TRIES):
+        found = record(env, sources, range(seed, seed + len(sources)), *how)
+        seed += len(sources)
+        good = [episode for episode in found.episodes if episode.succeeded]
+        kept += good
+        missing = Counter(sources) - Counter(episode.source for episode in good)
+        sources = list(missing.elements())
+        if not sources:
+            break
+    return Dataset(found.info, kept)
 
 
 def mixture(text: str, episodes: int | None = None) -> dict[str, int]:

@@ -12,6 +12,8 @@ INNER = 0.02
 MARGIN, UNIT, LEAST = 0.1, 0.125, 0.01
 """By what share of it a range is widened, what counts as one beyond it, and the least of both, in
 deviations of all states."""
+DONE_MARGIN = 2.0
+"""The share for being done: demonstrators are more precise than they have to be."""
 FARTHEST = 8.0
 
 
@@ -42,11 +44,12 @@ class SupportEncoder(WatchfulSharpEncoder):
             return
         own = self.low.shape[1] - rows.shape[1]
         least = LEAST * rows.std(0, correction=0)
-        parts = {k: stage == k for k in range(1, int(stage.max()) + 1)} | {len(self.low) - 1: done}
+        last = len(self.low) - 1
+        parts = {k: stage == k for k in range(1, int(stage.max()) + 1)} | {last: done}
         for k, part in parts.items():
             ends = torch.tensor([INNER, 1.0 - INNER])
             low, high = torch.quantile(rows[part], ends, dim=0)
-            margin = MARGIN * (high - low) + least
+            margin = (DONE_MARGIN if k == last else MARGIN) * (high - low) + least
             self.low[k, own:], self.high[k, own:] = low - margin, high + margin
             self.unit[k, own:] = UNIT * (high - low) + least
 

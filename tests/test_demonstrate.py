@@ -95,7 +95,22 @@ def test_a_dataset_is_recorded_and_told_of(
     assert lines[-1] == f"wrote {out}"
 
 
-def test_failures_are_left_out_if_asked(tmp_path: Path, conf: Path) -> None:
+def test_failures_are_replaced_by_successes_if_asked(tmp_path: Path, conf: Path) -> None:
+    given = [*WORLDS, "sources=noisy:0.6", "episodes=12", "seed=5", "after_success=1"]
+    collect([*given, f"out={tmp_path}/all"], conf)
+    before = read_dataset(tmp_path / "all").episodes
+    good = [e.seed for e in before if e.succeeded]
+    assert 0 < len(good) < 12
+    collect([*given, "successes=true", f"out={tmp_path}/good"], conf)
+    after = read_dataset(tmp_path / "good").episodes
+    assert len(after) == 12 and all(e.succeeded for e in after)
+    assert [e.seed for e in after][: len(good)] == good and min(e.seed for e in after[-1:]) >= 17
+    assert all(len(e) - int(e.success.argmax()) <= 2 for e in after)
+    with pytest.raises(UserError, match="after_success=-1"):
+        collect([*given[:-1], "after_success=-1", f"out={tmp_path}/none"], conf)
+
+
+def test_failures_are_left_out_where_none_succeeds(tmp_path: Path, conf: Path) -> None:
     given = [*WORLDS, "sources=[expert*3,expert:idle*2]", "num_envs=2", "successes=true"]
     collect([*given, f"out={tmp_path}/data"], conf)
     assert [e.source for e in read_dataset(tmp_path / "data").episodes] == ["expert"] * 3

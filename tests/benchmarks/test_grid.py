@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import grid
-from benchmarks.grid import load_cells, run_grid, summarise
+from benchmarks.grid import load_cells, report, run_grid, summarise
 
 CELLS = [{"model": "a"}, {"model": "b"}]
 
@@ -116,3 +116,16 @@ def test_the_summary_is_a_mean_over_seeds_with_its_interval(tmp_path):
     one = summarise(rows[:1], ["model"], "score")["a",]
     assert one["mean"] == 0.0 and math.isnan(one["low"])
     assert summarise(rows, ["model"], "absent") == {}
+
+
+def test_a_report_tells_the_cells_that_are_planned_and_no_others(tmp_path):
+    run_grid("g", [*CELLS, {"model": "gone"}], square, [0, 1], settings={"n": 1}, folder=tmp_path)
+    run_grid("g", CELLS, square, [0], settings={"n": 2}, folder=tmp_path)
+    report("g", CELLS, 3, {"n": 1}, ["model"], ["score", "absent"], folder=tmp_path)
+    figures = json.loads((tmp_path / "g.json").read_text())["figures"]
+    assert (figures["cells"]["done"], figures["cells"]["planned"]) == (4, 6)
+    assert set(figures["table"]) == {"a", "b"}
+    assert figures["table"]["b"]["score"]["mean"] == 1.5
+    report("g", CELLS, 3, {"n": 2}, ["model"], ["score"], folder=tmp_path)
+    one = json.loads((tmp_path / "g.json").read_text())["figures"]["table"]["a"]["score"]
+    assert one == {"mean": 0.0, "low": None, "high": None, "seeds": 1}
