@@ -19,10 +19,11 @@ from embodied.build import make_env, make_reward_model
 from embodied.config import compose_config
 from embodied.dataset import Dataset
 from embodied.evaluate import run_episodes
-from embodied.fit import demonstrations as demonstrate
+from embodied.fit import DEMONSTRATOR
 from embodied.judgement import judge
 from embodied.progress_metrics import auroc
 from embodied.record import record
+from embodied.reward_model import Needs
 from embodied.run import load_policy, open_run
 from embodied.train import train
 
@@ -44,9 +45,11 @@ def make_model(env: str, name: str, *overrides: str) -> Any:
 
 
 def demonstrations(env: str, seed: int, model: Any, count: int = DEMONSTRATIONS) -> Dataset:
-    """Successful demonstrations of varying duration, with what `model` sees."""
-    worlds = make_env(compose_config([f"env={env}"]), num_envs=count)
-    dataset = demonstrate(worlds, model, count, seed * 1000)
+    """Successful demonstrations of varying duration, with what `model` (None: nobody) sees."""
+    worlds: Any = make_env(compose_config([f"env={env}"]), num_envs=count)
+    seeds = range(1000 * seed, 1000 * seed + count)
+    needs = Needs() if model is None else model.needs
+    dataset = record(worlds, [DEMONSTRATOR] * count, seeds, needs.cameras, needs.image_size)
     worlds.close()
     return dataset
 

@@ -1,6 +1,6 @@
 """The tables of figures in README.md, made from `benchmarks/results/` and nothing else.
 
-    python -m benchmarks.readme     # writes each between its two markers
+python -m benchmarks.readme     # writes each between its two markers
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ GRIDS = {
     "reward_to_success": (
         "{:.2f}",
         {
-            "success": "success", "steps to 80%, millions": "millions_to_reached",
+            "before": "start", "success": "success",
+            "steps to 80%, millions": "millions_to_reached",
             "AUROC on its own policy": "policy_auroc",
         },
     ),

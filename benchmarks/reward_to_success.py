@@ -1,8 +1,9 @@
 """Environment steps to success on rewards written by hand, sparse, and learned from demonstrations.
 
-For every task and reward: PPO with the task's own settings, trained on that reward alone. Learned
-rewards are fitted to 30 demonstrations; their own success is the base reward, their potential the
-shaping, and an episode ends by time. True success is measured, never learned from.
+Every policy begins as the same poor clone, of a few demonstrations, that hardly ever succeeds, and
+is trained by PPO with equal settings on one reward alone. Learned rewards are fitted to 30
+demonstrations; what they pay is how much progress a step made, and their own success beside it. An
+episode ends by time. True success is measured, never learned from.
 
     python -m benchmarks.reward_to_success [--hours H] [--seeds N] [--quick]
 """
@@ -16,10 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.grid import report, run_grid
-from benchmarks.learned import demonstrations, make_model, quiet_threads, steps_to, train_policy
+from benchmarks.learned import (
+    demonstrations,
+    evaluate_run,
+    make_model,
+    quiet_threads,
+    steps_to,
+    train_policy,
+)
+from embodied.config import compose_config
+from embodied.imitate import imitate
 
-TASKS = {"pick_cube": 3_000_000, "open_drawer": 2_000_000}
+TASKS = {"pick_cube": 2_500_000, "open_drawer": 1_500_000}
 """Each with its budget of environment steps."""
+CLONED = {"pick_cube": 10, "open_drawer": 3}
+"""How many demonstrations the policy that all begin with is a clone of."""
+SETTINGS = ("agent.activation=elu", "agent.init_std=0.3", "agent.lr=5e-4")
 MODELS = (
     "stage_aware",
     "hop",
@@ -35,36 +48,48 @@ REACHED = 0.8
 
 
 def cells() -> list[dict[str, Any]]:
-    rows = []
-    for reward in ("dense", "sparse", *MODELS):
-        rows += [{"task": task, "reward": reward, "input": "state"} for task in TASKS]
+    rewards = ("dense", "sparse", *MODELS)
+    rows = [{"task": task, "reward": r, "input": "state"} for task in TASKS for r in rewards]
     return rows + [{"task": "pick_cube", "reward": name, "input": "pixels"} for name in PIXELS]
 
 
 def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     quiet_threads()
     task, reward = cell["task"], cell["reward"]
-    steps = TASKS[task]
-    if reward == "dense":
-        run = train_policy(task, seed, steps, [])
-    elif reward == "sparse":
-        run = train_policy(task, seed, steps, ["reward_model.env.readout=success"])
-    else:
-        run = _learned(task, reward, cell["input"], seed, steps)
-    reached = steps_to(run["curve"], REACHED)
-    return run | {"millions_to_reached": reached and reached / 1e6}
-
-
-def _learned(task: str, name: str, sees: str, seed: int, steps: int) -> dict[str, Any]:
-    model = make_model(task, name, f"input={sees}", f"seed={seed}")
     with tempfile.TemporaryDirectory() as folder:
-        figures = model.fit(demonstrations(task, seed, model))
-        model.save(Path(folder) / name)
-        own = f"reward_model.{name}"
-        overrides = [f"reward_model=[{name}]", f"{own}.path={folder}/{name}", f"{own}.input={sees}"]
-        if sees == "pixels":
-            overrides += [f"{own}.every=10", f"{own}.stride=10"]
-        return train_policy(task, seed, steps, overrides, model) | {"fit": figures}
+        path, start = _clone(task, seed, folder)
+        model, own = None, []
+        if reward == "sparse":
+            own = ["reward_model.env.readout=success"]
+        elif reward != "dense":
+            model, own = _fitted(task, reward, cell["input"], seed, folder)
+        settings = [*SETTINGS, f"agent.start={path}", *own]
+        run = train_policy(task, seed, TASKS[task], settings, model)
+    reached = steps_to(run["curve"], REACHED)
+    return run | {"start": start, "millions_to_reached": reached and reached / 1e6}
+
+
+def _clone(task: str, seed: int, folder: str) -> tuple[Path, float]:
+    """The policy that all begin with, and its success."""
+    few = demonstrations(task, seed, None, CLONED[task])
+    fixed = ["dataset=recorded", "video=false", "tensorboard=false", f"run_dir={folder}/clone"]
+    chosen = [f"env={task}", f"seed={seed}", "agent.steps=4000", "agent.activation=elu"]
+    path, _ = imitate([*chosen, *fixed], dataset=few)
+    return path, evaluate_run(path)
+
+
+def _fitted(task: str, name: str, sees: str, seed: int, folder: str) -> tuple[Any, list[str]]:
+    """A model that has learned from 30 demonstrations, and the overrides that train on it."""
+    model = make_model(task, name, f"input={sees}", f"seed={seed}")
+    model.fit(demonstrations(task, seed, model))
+    model.save(Path(folder) / name)
+    own = f"reward_model.{name}"
+    overrides = [f"reward_model=[{name}]", f"{own}.path={folder}/{name}", f"{own}.input={sees}"]
+    if compose_config([f"reward_model={name}"]).reward_model[name].shaping == "potential":
+        overrides += [f"{own}.shaping=delta"]
+    if sees == "pixels":
+        overrides += [f"{own}.every=10", f"{own}.stride=10"]
+    return model, overrides
 
 
 def main() -> int:
@@ -76,10 +101,10 @@ def main() -> int:
     plan = cells()
     if args.quick:
         plan = [c for c in plan if c["task"] == "pick_cube" and c["reward"] in ("dense", "success")]
-    settings = {"tasks": TASKS, "demonstrations": 30}
+    settings = {"tasks": TASKS, "demonstrations": 30, "cloned": CLONED, "agent": SETTINGS}
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("reward_to_success", plan, run_cell, seeds, args.hours, settings)
-    figures = ("success", "millions_to_reached", "rollouts_valued", "policy_auroc")
+    figures = ("start", "success", "millions_to_reached", "rollouts_valued", "policy_auroc")
     by = ["task", "reward", "input"]
     report("reward_to_success", cells(), args.seeds, settings, by, figures, args.quick)
     return code

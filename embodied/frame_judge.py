@@ -19,6 +19,7 @@ from embodied.checkpoint import load_checkpoint, save_checkpoint
 from embodied.encoder import Encoder
 from embodied.errors import UserError
 from embodied.frame_table import FrameTable
+from embodied.hull import Hull
 from embodied.language import embed
 from embodied.nets import load_weights
 from embodied.reward_model import Needs
@@ -35,6 +36,9 @@ class FrameJudge:
     is remembered does not depend on how often the model is asked. At the start it is filled with
     the first state. `input="state"` sees the whole observation; `input="pixels"` sees `cameras`
     and the robot's own part of the observation, its first `proprio_size` numbers.
+
+    Values fall off where no demonstration has been (see `Hull`), since a policy that is paid for
+    them goes there as well.
 
     Subclasses set `self.net`, a module with an `encoder`, and define `read` and `fit`.
     """
@@ -65,6 +69,7 @@ class FrameJudge:
         self.input, self.window, self.stride, self.seed = input, window, stride, seed
         self.cameras = tuple(cameras) if input == "pixels" else ()
         self.vector_size = (proprio_size or size) if input == "pixels" else size
+        self.hull = Hull(self.vector_size, min(proprio_size or size, self.vector_size))
         self.instructions = tuple(instructions)
         self.needs = Needs(cameras=self.cameras, stride=stride if window > 1 else 0)
         self.fitted = False
@@ -99,7 +104,7 @@ class FrameJudge:
         window = features[:, None].expand(-1, self.window, -1)
         text = self._text(moment.instructions, rows, len(mask))
         told, _, memory = self.read(window, text, self.memory_rows(features), first=True)
-        value[rows] = told.numpy()
+        value[rows] = told.numpy() * self._known(vector)
         memory |= {"past": window[:, 1:], "age": torch.zeros(len(rows), dtype=torch.int64)}
         new = {}
         for name, part in memory.items():
@@ -124,7 +129,8 @@ class FrameJudge:
                 images = [traj.frames[c].image[traj.frames[c].index[t, rows]] for c in self.cameras]
                 features = self._encode(following[t, rows], images)
                 text = self._text(traj.instructions, rows, traj.shape[1])
-                value[t, rows], status[t, rows] = self._advance(carry, rows, features, text)
+                told, status[t, rows] = self._advance(carry, rows, features, text)
+                value[t, rows] = told * self._known(following[t, rows])
         return carry, Score(value, status)
 
     def _asked(self, traj: Trajectory, t: int) -> Array:
@@ -167,6 +173,11 @@ class FrameJudge:
         own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
         return encoder(own, [torch.from_numpy(np.ascontiguousarray(image)) for image in images])
 
+    def _known(self, vector: np.ndarray) -> np.ndarray:
+        """How far what is said of states `(n, D)` is to be trusted, `(n,)`."""
+        own = np.ascontiguousarray(vector[:, : self.vector_size])
+        return self.hull(torch.from_numpy(own)).numpy()
+
     def _text(self, instructions: Sequence[str], rows: Array, count: int) -> Tensor:
         known = instructions or self.instructions[:1] * count or ("",) * count
         return torch.from_numpy(embed([known[i] for i in rows]).astype(np.float32))
@@ -196,12 +207,18 @@ class FrameJudge:
         return save_checkpoint(Path(path), self.state_dict(), step=0)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"model": _option(self), "net": self.net.state_dict(), "fitted": self.fitted}
+        return {
+            "model": _option(self),
+            "net": self.net.state_dict(),
+            "hull": self.hull.state_dict(),
+            "fitted": self.fitted,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if state.get("model") != _option(self):
             raise UserError(f"this checkpoint is of {state.get('model')!r}, not {_option(self)!r}")
         load_weights(self.net, state["net"])
+        load_weights(self.hull, state["hull"])
         self.fitted = bool(state["fitted"])
 
 

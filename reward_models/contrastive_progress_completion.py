@@ -116,6 +116,7 @@ class ContrastiveProgressCompletion(FrameJudge):
         table, share = self.table(dataset), time_shares(dataset)
         held_out = np.arange(len(dataset)) % 10 == 9
         moments = _Moments(self, table, share, torch.from_numpy(~held_out), dataset, others)
+        self.hull.learn(table.vector[moments.rows])
         self.net.encoder.norm.update(table.vector[moments.rows])
         self.net.encoder.watch([view[moments.rows] for view in table.images])
         self.net.train()

@@ -126,6 +126,7 @@ class Hop(FrameJudge):
         learned = dataset.take(np.flatnonzero(~held_out))
         kept = [part for part, out in zip(phi, held_out, strict=True) if not out]
         table = self.table(learned)
+        self.hull.learn(table.vector)
         self.net.encoder.learn(table.vector, torch.from_numpy(np.concatenate(kept) >= 1.0))
         self.net.encoder.watch(table.images)
         steps = steps or (700 if self.cameras else 1500)
@@ -144,6 +145,7 @@ class Hop(FrameJudge):
         """
         self._need_fit()
         phi = potentials(dataset, self.stage_labels)
+        self.hull.forget()  # one demonstration does not tell where others would be
         return self._train(self.table(dataset), dataset, phi, (), steps, 5e-4)
 
     def _train(

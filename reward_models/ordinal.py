@@ -114,6 +114,7 @@ class Ordinal(FrameJudge):
         table, scores = self.table(dataset), clip_scores(dataset, self.clipping)
         held_out = np.arange(len(dataset)) % 10 == 9
         clips = _Clips(self, table, scores, torch.from_numpy(~held_out), dataset, others)
+        self.hull.learn(table.vector[clips.rows])
         self.net.encoder.norm.update(table.vector[clips.rows])
         self.net.encoder.watch([view[clips.rows] for view in table.images])
         self.net.train()

@@ -115,6 +115,7 @@ class Pairwise(FrameJudge):
         last = lesson.table.start + lesson.table.length - 1
         if not critique(lesson.table, lesson.table.start, last).any():
             raise UserError("no episode ends otherwise than it starts: there is nothing to learn")
+        self.hull.learn(lesson.table.vector)
         self.net.encoder.learn(lesson.table.vector, lesson.done > 0.5)
         self.net.encoder.watch(lesson.table.images)
         steps = steps or (700 if self.cameras else 1500)

@@ -138,6 +138,7 @@ class StageAware(FrameJudge):
     def _look(self, table: FrameTable, labels: StageLabels, train: Tensor, robot: int) -> None:
         """Take what the encoder must know of the frames that are learned from."""
         encoder, rows, done = self.net.encoder, table.vector[train], labels.value[train] >= 1.0
+        self.hull.learn(rows)
         encoder.learn(rows, done)
         encoder.support(rows[:, robot:], labels.stage[train], done)
         encoder.watch([view[train] for view in table.images])

@@ -82,6 +82,7 @@ class SuccessClassifier(FrameJudge):
             )
         told = told_otherwise(dataset, others, self.instructions)
         wrong = torch.from_numpy(embed(list(told)).astype(np.float32))
+        self.hull.learn(table.vector[train])
         self.net.encoder.norm.update(table.vector[train])
         self.net.encoder.watch([view[train] for view in table.images])
         self.net.train()
