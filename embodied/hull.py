@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-TRIM, MARGIN = 0.02, 0.1
-"""The share of frames beyond either end of a range, and by what share of it that is widened."""
+MARGIN = 0.25
+"""By what share of it a range is widened at either end."""
 LEAST, NARROWEST = 0.01, 1.0
 """The least margin and the least width, in deviations."""
 STILL = 1e-3
@@ -41,7 +41,7 @@ class Hull(nn.Module):
         if not rows.shape[1]:
             return
         self.scale.copy_(rows.std(0, correction=0).clamp(min=STILL))
-        low, high = torch.quantile(self._sides(rows), torch.tensor([TRIM, 1.0 - TRIM]), dim=0)
+        low, high = self._sides(rows).aminmax(dim=0)
         margin = MARGIN * (high - low) + LEAST
         self.low.copy_(low - margin)
         self.high.copy_(high + margin)

@@ -107,7 +107,6 @@ class Perceptual(FrameJudge):
             raise UserError(f"{len(words)} instructions: give demonstrations of at most {TEXTS}")
         self.net.told.copy_(words[torch.arange(TEXTS) % len(words)])
         net, figures = self.net, {}
-        self.hull.learn(table.vector)
         net.encoder.norm.update(table.vector)
         if table.images:
             net.encoder.watch(table.images)

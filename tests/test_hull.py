@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from embodied.hull import DOUBT, LEAST, MARGIN, TRIM, Hull
+from embodied.hull import DOUBT, LEAST, MARGIN, Hull
 
 
 def triangle() -> Hull:
@@ -41,8 +41,8 @@ def test_one_number_by_hand() -> None:
     hull = Hull(1, own=0)
     hull.learn(torch.linspace(0.0, 1.0, 1001)[:, None])
     deviation = math.sqrt((1001**2 - 1) / 12) / 1000
-    width = (1.0 - 2 * TRIM) / deviation
-    high = (1.0 - TRIM) / deviation + MARGIN * width + LEAST
+    width = 1.0 / deviation
+    high = 1.0 / deviation + MARGIN * width + LEAST
     whole = width + 2 * (MARGIN * width + LEAST)
     beyond = (2.0 / deviation - high) / whole
     told = hull(torch.tensor([[2.0]]))
