@@ -104,11 +104,13 @@ class Pairwise(FrameJudge):
 
         Returns the loss before and after and, with ten episodes or more, the critic's mean error on
         a held-out tenth and how often the done head is right about its labelled moments. Raises
-        `UserError` for an episode that ends without success.
+        `UserError` for an episode that ends without success or begins with it.
         """
         for number, episode in enumerate(dataset.episodes):
             if not episode.success[-1]:
                 raise UserError(f"episode {number} ends without success: give one that succeeds")
+            if episode.success.all():
+                raise UserError(f"episode {number} is done from its first frame: leave it out")
         held_out = np.arange(len(dataset)) % 10 == 9
         learned = dataset.take(np.flatnonzero(~held_out))
         lesson = _Lesson(self, self.table(learned), learned, others)

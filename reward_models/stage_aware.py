@@ -55,7 +55,8 @@ class StageAware(FrameJudge):
 
     `stage_labels=False` labels by time alone (t/T). `rewind` and `wrong_instruction` are the
     shares of training windows that run back in time and that are told another task; `mixed` is
-    that of states put together from two frames. With images it abstains where it sees nothing.
+    that of states put together from two frames. Without `doubt` a network's guess counts where no
+    demonstration has been, too. With images it abstains where it sees nothing.
     """
 
     net: _Net
@@ -74,6 +75,7 @@ class StageAware(FrameJudge):
         rewind: float = 0.8,
         wrong_instruction: float = 0.2,
         mixed: float = 0.3,
+        doubt: bool = True,
         members: int = 3,
         noise: float = 0.05,
         seed: int = 0,
@@ -85,7 +87,7 @@ class StageAware(FrameJudge):
         check_range("reward_model.stage_aware", 0, 1, **shares)
         check_range("reward_model.stage_aware", 1, members=members)
         check_range("reward_model.stage_aware", 0, noise=noise)
-        self.stage_labels, self.rewind = stage_labels, rewind
+        self.stage_labels, self.rewind, self.doubt = stage_labels, rewind, doubt
         self.wrong_instruction, self.mixed, self.noise = wrong_instruction, mixed, noise
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -138,7 +140,9 @@ class StageAware(FrameJudge):
     def _look(self, table: FrameTable, labels: StageLabels, train: Tensor, robot: int) -> None:
         """Take what the encoder must know of the frames that are learned from."""
         encoder, rows, done = self.net.encoder, table.vector[train], labels.value[train] >= 1.0
-        self.hull.learn(rows)
+        self.hull.forget()
+        if self.doubt:
+            self.hull.learn(rows)
         encoder.learn(rows, done)
         encoder.support(rows[:, robot:], labels.stage[train], done)
         encoder.watch([view[train] for view in table.images])

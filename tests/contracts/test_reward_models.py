@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -14,7 +16,8 @@ from embodied.build import make_env, make_reward_model, make_rewards
 from embodied.card import measure
 from embodied.collect import Collector
 from embodied.config import compose_config, options
-from embodied.dataset import Dataset
+from embodied.dataset import Dataset, Episode
+from embodied.errors import UserError
 from embodied.judgement import judge
 from embodied.record import record
 from embodied.reward_model import KINDS, Channel, Needs, RewardModel, Rewards, start
@@ -237,6 +240,26 @@ def test_progress_rises_on_an_expert_and_falls_on_the_way_back(name: str) -> Non
     rise, fall = zip(*[[spearman(v, np.arange(len(v))) for v in way] for way in ways], strict=True)
     assert np.mean(rise) > 0.7
     assert np.mean(fall) < -0.7
+
+
+def all_zero(episode: Episode) -> Episode:
+    return replace(episode, success=0 * episode.success, stage=0 * episode.stage)
+
+
+def all_done(episode: Episode) -> Episode:
+    return replace(episode, success=episode.success | True, stage=0 * episode.stage)
+
+
+@pytest.mark.parametrize("name", sorted({*HONEST} - {"perceptual"}))  # which has no targets
+@pytest.mark.parametrize("same", [all_zero, all_done])
+def test_targets_that_are_all_alike_are_refused(
+    name: str, same: Callable[[Episode], Episode]
+) -> None:
+    model: Any = make_reward_model(config(name), rollout()[0], name)
+    data = demonstrations(("expert",) * 4, 0)
+    with pytest.raises(UserError) as caught:
+        model.fit(Dataset(data.info, [same(episode) for episode in data.episodes]))
+    assert "\n" not in str(caught.value) and not model.fitted
 
 
 @pytest.mark.parametrize("name", ["clock", "always_yes"])

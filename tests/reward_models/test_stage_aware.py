@@ -190,6 +190,17 @@ def test_rewinding_teaches_that_progress_falls(fitted: StageAware) -> None:
     assert error(fitted) < error(straight)
 
 
+def test_far_from_all_demonstrations_nothing_is_worth_much(fitted: StageAware) -> None:
+    """A goal far to the side of the block: no demonstration was ever like that."""
+    strange = demonstrations(4, seed=9).episodes
+    for episode in strange:
+        episode.state[:, 5:7] += np.float32([1.0, -1.0])
+    credulous = model(doubt=False)
+    credulous.fit(demonstrations(), steps=500)
+    assert max(value.max() for value in values(fitted, strange)) < 0.15
+    assert max(value.max() for value in values(credulous, strange)) > 0.25
+
+
 def test_stage_labels_agree_with_progress_where_time_does_not() -> None:
     """Demonstrators who linger in the first stage: t/T calls half of the way what is a third."""
     dataset = demonstrations()
