@@ -213,7 +213,11 @@ def test_wrong_demonstrations_are_refused() -> None:
     model = Pairwise(SPACE, PROPRIO)
     with pytest.raises(UserError, match="episode 0 ends without success"):
         model.fit(flawed("stops_short", 2))
+    data = demonstrations(1)
+    with pytest.raises(UserError, match="episode 0 is done from its first frame"):
+        model.fit(Dataset(data.info, [data.episodes[0].at([-1] * 9)]))
     with pytest.raises(UserError, match="nothing to learn"):
-        model.fit(Dataset((data := demonstrations(1)).info, [data.episodes[0].at([-1] * 9)]))
+        still = replace(data.episodes[0].at([0] * 9), success=np.arange(9) == 8)
+        model.fit(Dataset(data.info, [still]))
     with pytest.raises(UserError, match="untrained"):
         judge(model, data.episodes)

@@ -211,7 +211,7 @@ def test_stage_labels_agree_with_progress_where_time_does_not() -> None:
     held_out = demonstrations(6, seed=9).episodes
     errors = []
     for staged in (True, False):
-        one = model(stage_labels=staged)
+        one = model(stage_labels=staged, doubt=False)
         one.fit(Dataset(dataset.info, lingering), steps=500)
         told = values(one, held_out)
         starts = [v[e.stage == 1][0] for v, e in zip(told, held_out, strict=True)]
