@@ -48,7 +48,7 @@ def mixed_data(task: str, seed: int) -> Dataset:
     sources = ["varied"] * EXPERTS + flaws + ["random"] * OF_CHANCE
     dataset = record(env, sources, range(MIXED + 1000 * seed, MIXED + 1000 * seed + len(sources)))
     env.close()
-    model = make_model(task, MODEL, f"seed={seed}")
+    model = make_model(task, MODEL, seed)
     model.fit(demonstrations(task, seed, model))
     told = judge_dataset(model, dataset)
     episodes = [

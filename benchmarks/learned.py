@@ -34,10 +34,10 @@ EVALUATED = 100
 """Fresh episodes that a trained policy is judged on."""
 
 
-def make_model(env: str, name: str, *overrides: str) -> Any:
+def make_model(env: str, name: str, seed: int, *overrides: str) -> Any:
     """An unfitted reward model of `env`, `overrides` being of its own keys (`input=pixels`)."""
     own = [f"reward_model.{name}.{text}" for text in overrides]
-    cfg = compose_config([f"env={env}", f"reward_model=[{name}]", *own])
+    cfg = compose_config([f"env={env}", f"seed={seed}", f"reward_model=[{name}]", *own])
     worlds = make_env(cfg, num_envs=1)
     model = make_reward_model(cfg, worlds, name)
     worlds.close()

@@ -70,7 +70,7 @@ def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     quiet_threads()
     task, name = cell["task"], cell["model"]
     seen = ["input=pixels"] if name not in ("clock", "always_yes") else []
-    model = make_model(task, name, *seen, *filter(None, [cell["without"]]), f"seed={seed}")
+    model = make_model(task, name, seed, *seen, *filter(None, [cell["without"]]))
     others = [_demonstrations(other, seed, OF_OTHERS) for other in OTHERS[task]]
     fitted = model.fit(_demonstrations(task, seed, OWN), others) if hasattr(model, "fit") else {}
     node = compose_config([f"env={task}", f"reward_model={name}"]).reward_model[name]

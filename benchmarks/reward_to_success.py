@@ -80,7 +80,7 @@ def _clone(task: str, seed: int, folder: str) -> tuple[Path, float]:
 
 def _fitted(task: str, name: str, sees: str, seed: int, folder: str) -> tuple[Any, list[str]]:
     """A model that has learned from 30 demonstrations, and the overrides that train on it."""
-    model = make_model(task, name, f"input={sees}", f"seed={seed}")
+    model = make_model(task, name, seed, f"input={sees}")
     model.fit(demonstrations(task, seed, model))
     model.save(Path(folder) / name)
     own = f"reward_model.{name}"

@@ -30,7 +30,7 @@ def cells() -> list[dict[str, Any]]:
 
 def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     quiet_threads()
-    model = make_model(TASK, MODEL, f"seed={seed}")
+    model = make_model(TASK, MODEL, seed)
     with tempfile.TemporaryDirectory() as folder:
         model.fit(demonstrations(TASK, seed, model))
         model.save(Path(folder) / MODEL)
