@@ -44,14 +44,20 @@ def make_model(env: str, name: str, seed: int, *overrides: str) -> Any:
     return model
 
 
-def demonstrations(env: str, seed: int, model: Any, count: int = DEMONSTRATIONS) -> Dataset:
-    """Successful demonstrations of varying duration, with what `model` (None: nobody) sees."""
+def demonstrations(
+    env: str, seed: int, model: Any, count: int = DEMONSTRATIONS, source: str = DEMONSTRATOR
+) -> Dataset:
+    """Successful demonstrations of varying duration, with what `model` (None: nobody) sees.
+
+    Of a `source` that may fail a third more are recorded than kept.
+    """
     worlds: Any = make_env(compose_config([f"env={env}"]), num_envs=count)
-    seeds = range(1000 * seed, 1000 * seed + count)
+    tried = count if source == DEMONSTRATOR else count + count // 3
+    seeds = range(1000 * seed, 1000 * seed + tried)
     needs = Needs() if model is None else model.needs
-    dataset = record(worlds, [DEMONSTRATOR] * count, seeds, needs.cameras, needs.image_size)
+    dataset = record(worlds, [source] * tried, seeds, needs.cameras, needs.image_size)
     worlds.close()
-    return dataset
+    return dataset.take(np.flatnonzero([e.succeeded for e in dataset.episodes])[:count])
 
 
 def held_out(

@@ -32,6 +32,9 @@ TASKS = {"pick_cube": 2_500_000, "open_drawer": 1_500_000}
 """Each with its budget of environment steps."""
 CLONED = {"pick_cube": 10, "open_drawer": 3}
 """How many demonstrations the policy that all begin with is a clone of."""
+SHOWN_BY = "noisy:0.2"
+"""Who gives the demonstrations that rewards are fitted to: an expert who is disturbed, and so shows
+more than the straight way."""
 SETTINGS = ("agent.activation=elu", "agent.init_std=0.3", "agent.lr=5e-4")
 MODELS = (
     "stage_aware",
@@ -81,7 +84,7 @@ def _clone(task: str, seed: int, folder: str) -> tuple[Path, float]:
 def _fitted(task: str, name: str, sees: str, seed: int, folder: str) -> tuple[Any, list[str]]:
     """A model that has learned from 30 demonstrations, and the overrides that train on it."""
     model = make_model(task, name, seed, f"input={sees}")
-    model.fit(demonstrations(task, seed, model))
+    model.fit(demonstrations(task, seed, model, source=SHOWN_BY))
     model.save(Path(folder) / name)
     own = f"reward_model.{name}"
     overrides = [f"reward_model=[{name}]", f"{own}.path={folder}/{name}", f"{own}.input={sees}"]
@@ -101,7 +104,8 @@ def main() -> int:
     plan = cells()
     if args.quick:
         plan = [c for c in plan if c["task"] == "pick_cube" and c["reward"] in ("dense", "success")]
-    settings = {"tasks": TASKS, "demonstrations": 30, "cloned": CLONED, "agent": SETTINGS}
+    settings = {"tasks": TASKS, "demonstrations": 30, "cloned": CLONED, "shown_by": SHOWN_BY}
+    settings["agent"] = SETTINGS
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("reward_to_success", plan, run_cell, seeds, args.hours, settings)
     figures = ("start", "success", "millions_to_reached", "rollouts_valued", "policy_auroc")
