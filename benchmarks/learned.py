@@ -88,6 +88,8 @@ def train_policy(
         kept = ["checkpoint_every_s=10", "keep_checkpoints=1000"]
         path = train([*chosen, *fixed, *kept, *overrides])
         rows = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+        if rows[-1]["steps"] < steps:  # stopped by hand: the cell is not done, nor is the grid
+            raise KeyboardInterrupt
         out = {"success": evaluate_run(path), "curve": curve(rows), "steps": rows[-1]["steps"]}
         return out | (judge_rollouts(path, judge_by) if judge_by is not None else {})
 
