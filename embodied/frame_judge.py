@@ -218,7 +218,7 @@ class FrameJudge:
         if state.get("model") != _option(self):
             raise UserError(f"this checkpoint is of {state.get('model')!r}, not {_option(self)!r}")
         load_weights(self.net, state["net"])
-        load_weights(self.hull, state["hull"])
+        load_weights(self.hull, state.get("hull", {}))
         self.fitted = bool(state["fitted"])
 
 

@@ -16,7 +16,8 @@ Where we differ:
   the last stage ends with success. Values are stretched so that nine tenths of the done frames
   reach 1, and the least of several networks' values counts.
 - A stage, and being done, ends where demonstrations of it do (see `support`): a policy that is
-  paid for what a network guesses far from them finds what it guesses wrong.
+  paid for what a network guesses far from them finds what it guesses wrong. For the same reason
+  values fall off far from all demonstrations (see `Hull`).
 - Demonstrators stand still only where they are done, so a judge of states may take stillness for
   success. Hence the robot's own numbers are partly exchanged for those of any other frame, while
   a state whose other numbers are partly another frame's is as far as the lesser of the two.
