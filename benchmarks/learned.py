@@ -57,7 +57,7 @@ def demonstrations(
     needs = Needs() if model is None else model.needs
     dataset = record(worlds, [source] * tried, seeds, needs.cameras, needs.image_size)
     worlds.close()
-    return dataset.take(np.flatnonzero([e.succeeded for e in dataset.episodes])[:count])
+    return dataset.take(np.flatnonzero([e.success[-1] for e in dataset.episodes])[:count])
 
 
 def held_out(

@@ -28,14 +28,14 @@ from benchmarks.learned import (
 from embodied.config import compose_config
 from embodied.imitate import imitate
 
-TASKS = {"pick_cube": 2_500_000, "open_drawer": 1_500_000}
+TASKS = {"pick_cube": 3_000_000, "open_drawer": 1_000_000}
 """Each with its budget of environment steps."""
-CLONED = {"pick_cube": 10, "open_drawer": 3}
+CLONED = {"pick_cube": 15, "open_drawer": 1}
 """How many demonstrations the policy that all begin with is a clone of."""
 SHOWN_BY = "noisy:0.2"
 """Who gives the demonstrations that rewards are fitted to: an expert who is disturbed, and so shows
 more than the straight way."""
-SETTINGS = ("agent.activation=elu", "agent.init_std=0.3", "agent.lr=5e-4")
+SETTINGS = ("agent.activation=elu", "agent.init_std=0.15", "agent.lr=5e-4")
 MODELS = (
     "stage_aware",
     "hop",

@@ -41,9 +41,9 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
 
     `sources` is a list as `[expert,expert:slow*2,runs/mine*0.5]` (see `embodied.demonstrators`):
     the numbers, 1 where not given, are shares of `episodes`; without `episodes` they are counts.
-    With `successes` episodes that fail are replaced by others of the same source. Recording goes
-    on for `after_success` steps after the first success. Raises `UserError` for bad input, before
-    anything is written.
+    With `successes` episodes that do not end in success are replaced by others of the same source.
+    Recording goes on for `after_success` steps after the first success. Raises `UserError` for bad
+    input, before anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
     if not wanted["out"]:
@@ -88,7 +88,7 @@ def _successes(env: TaskEnv, sources: list[str], seed: int, how: tuple[Any, ...]
     for _ in range(TRIES):
         found = record(env, sources, range(seed, seed + len(sources)), *how)
         seed += len(sources)
-        good = [episode for episode in found.episodes if episode.succeeded]
+        good = [episode for episode in found.episodes if episode.success[-1]]
         kept += good
         missing = Counter(sources) - Counter(episode.source for episode in good)
         sources = list(missing.elements())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sysconfig
 import warnings
@@ -107,9 +108,13 @@ def missing_for_compile() -> str:
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Run torch on `count` threads inside, and on as many as before again afterwards."""
+    """Run torch on `count` threads inside, and on as many as before again afterwards.
+
+    On no more than there are cores for this process: threads that wait for one another on the
+    same core are many times slower than one.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(min(count, len(os.sched_getaffinity(0))))
     try:
         yield
     finally:

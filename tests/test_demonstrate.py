@@ -99,11 +99,11 @@ def test_failures_are_replaced_by_successes_if_asked(tmp_path: Path, conf: Path)
     given = [*WORLDS, "sources=noisy:0.6", "episodes=12", "seed=5", "after_success=1"]
     collect([*given, f"out={tmp_path}/all"], conf)
     before = read_dataset(tmp_path / "all").episodes
-    good = [e.seed for e in before if e.succeeded]
+    good = [e.seed for e in before if e.success[-1]]
     assert 0 < len(good) < 12
     collect([*given, "successes=true", f"out={tmp_path}/good"], conf)
     after = read_dataset(tmp_path / "good").episodes
-    assert len(after) == 12 and all(e.succeeded for e in after)
+    assert len(after) == 12 and all(e.success[-1] for e in after)
     assert [e.seed for e in after][: len(good)] == good and min(e.seed for e in after[-1:]) >= 17
     assert all(len(e) - int(e.success.argmax()) <= 2 for e in after)
     with pytest.raises(UserError, match="after_success=-1"):

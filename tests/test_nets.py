@@ -18,6 +18,7 @@ from embodied.nets import (
     load_adam_state,
     load_weights,
     mlp,
+    torch_threads,
     usable_device,
 )
 
@@ -148,3 +149,11 @@ def test_a_device_that_is_not_there() -> None:
     assert usable_device("cpu") == torch.device("cpu")
     with pytest.raises(UserError, match="device=toaster: .*device=cpu works everywhere"):
         usable_device("toaster")
+
+
+def test_torch_gets_no_more_threads_than_there_are_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
+    with torch_threads(2):
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
