@@ -28,6 +28,9 @@ from embodied.run import load_policy, open_run
 from embodied.train import train
 
 DEMONSTRATIONS = 30
+SHOWN_BY = "noisy:0.2"
+"""Who gives the demonstrations that rewards are fitted to: an expert who is disturbed, and so shows
+more than the straight way."""
 HELD_OUT = 1_000_000
 """Seeds of held-out episodes start here."""
 EVALUATED = 100
@@ -49,10 +52,10 @@ def demonstrations(
 ) -> Dataset:
     """Successful demonstrations of varying duration, with what `model` (None: nobody) sees.
 
-    Of a `source` that may fail a third more are recorded than kept.
+    Of a `source` that may fail more are recorded than kept.
     """
     worlds: Any = make_env(compose_config([f"env={env}"]), num_envs=count)
-    tried = count if source == DEMONSTRATOR else count + count // 3
+    tried = count if source == DEMONSTRATOR else count + max(4, count // 3)
     seeds = range(1000 * seed, 1000 * seed + tried)
     needs = Needs() if model is None else model.needs
     dataset = record(worlds, [source] * tried, seeds, needs.cameras, needs.image_size)

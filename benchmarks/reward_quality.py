@@ -1,8 +1,9 @@
 """How well each reward model judges held-out episodes, and what its named mechanism is worth.
 
 Every model sees the front camera and the robot's own state, and learns from at most 30
-demonstrations: 24 of the task at a varying pace, and two of each other task on the same table.
-It is judged on the expert, every flaw and chance, none of which it was fitted to.
+demonstrations: 24 of the task, by an expert who is disturbed now and then, and two of each other
+task on the same table. It is judged on the expert, every flaw and chance, none of which it was
+fitted to.
 
     python -m benchmarks.reward_quality [--hours H] [--seeds N] [--quick]
 """
@@ -15,7 +16,13 @@ from functools import lru_cache
 from typing import Any
 
 from benchmarks.grid import report, run_grid
-from benchmarks.learned import demonstrations, held_out, make_model, quiet_threads
+from benchmarks.learned import (
+    SHOWN_BY,
+    demonstrations,
+    held_out,
+    make_model,
+    quiet_threads,
+)
 from embodied.card import measure
 from embodied.config import compose_config
 from embodied.dataset import Dataset
@@ -94,7 +101,7 @@ class _Eye:
 
 @lru_cache(maxsize=8)
 def _demonstrations(task: str, seed: int, count: int) -> Dataset:
-    return demonstrations(task, seed, _Eye, count)
+    return demonstrations(task, seed, _Eye, count, SHOWN_BY)
 
 
 @lru_cache(maxsize=2)
@@ -111,7 +118,7 @@ def main() -> int:
     plan = cells()
     if args.quick:
         plan = [c for c in plan if c["model"] in ("clock", "success") and c["task"] == TASKS[0]]
-    settings = {"own": OWN, "of_others": OF_OTHERS, "each": EACH}
+    settings = {"own": OWN, "of_others": OF_OTHERS, "each": EACH, "shown_by": SHOWN_BY}
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("reward_quality", plan, run_cell, seeds, args.hours, settings)
     by, figures = ["task", "model", "without"], (*FIGURES, *FLAWS)

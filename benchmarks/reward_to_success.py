@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.grid import report, run_grid
 from benchmarks.learned import (
+    SHOWN_BY,
     demonstrations,
     evaluate_run,
     make_model,
@@ -32,10 +33,9 @@ TASKS = {"pick_cube": 3_000_000, "open_drawer": 1_000_000}
 """Each with its budget of environment steps."""
 CLONED = {"pick_cube": 15, "open_drawer": 1}
 """How many demonstrations the policy that all begin with is a clone of."""
-SHOWN_BY = "noisy:0.2"
-"""Who gives the demonstrations that rewards are fitted to: an expert who is disturbed, and so shows
-more than the straight way."""
-SETTINGS = ("agent.activation=elu", "agent.init_std=0.15", "agent.lr=5e-4")
+SETTINGS = ("agent.activation=elu", "agent.init_std=0.15", "agent.lr=5e-4", "agent.anneal=true")
+BONUS = 0.1
+"""What a step of success, as a learned reward sees it, pays: a whole way there pays 1."""
 MODELS = (
     "stage_aware",
     "hop",
@@ -90,6 +90,7 @@ def _fitted(task: str, name: str, sees: str, seed: int, folder: str) -> tuple[An
     overrides = [f"reward_model=[{name}]", f"{own}.path={folder}/{name}", f"{own}.input={sees}"]
     if compose_config([f"reward_model={name}"]).reward_model[name].shaping == "potential":
         overrides += [f"{own}.shaping=delta"]
+    overrides += [f"{own}.bonus={BONUS}"]
     if sees == "pixels":
         overrides += [f"{own}.every=10", f"{own}.stride=10"]
     return model, overrides
@@ -105,7 +106,7 @@ def main() -> int:
     if args.quick:
         plan = [c for c in plan if c["task"] == "pick_cube" and c["reward"] in ("dense", "success")]
     settings = {"tasks": TASKS, "demonstrations": 30, "cloned": CLONED, "shown_by": SHOWN_BY}
-    settings["agent"] = SETTINGS
+    settings |= {"agent": SETTINGS, "bonus": BONUS}
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("reward_to_success", plan, run_cell, seeds, args.hours, settings)
     figures = ("start", "success", "millions_to_reached", "rollouts_valued", "policy_auroc")

@@ -19,6 +19,7 @@ from embodied.checkpoint import load_checkpoint, save_checkpoint
 from embodied.encoder import Encoder
 from embodied.errors import UserError
 from embodied.frame_table import FrameTable
+from embodied.hues import Hues
 from embodied.hull import Hull
 from embodied.language import embed
 from embodied.nets import load_weights
@@ -38,7 +39,7 @@ class FrameJudge:
     and the robot's own part of the observation, its first `proprio_size` numbers.
 
     Values fall off where no demonstration has been (see `Hull`), since a policy that is paid for
-    them goes there as well.
+    them goes there as well, and are no higher than what an image shows allows (see `Hues`).
 
     Subclasses set `self.net`, a module with an `encoder`, and define `read` and `fit`.
     """
@@ -70,6 +71,7 @@ class FrameJudge:
         self.cameras = tuple(cameras) if input == "pixels" else ()
         self.vector_size = (proprio_size or size) if input == "pixels" else size
         self.hull = Hull(self.vector_size, min(proprio_size or size, self.vector_size))
+        self.hues = Hues(len(self.cameras))
         self.instructions = tuple(instructions)
         self.needs = Needs(cameras=self.cameras, stride=stride if window > 1 else 0)
         self.fitted = False
@@ -100,11 +102,12 @@ class FrameJudge:
         rows = np.flatnonzero(mask)
         value = np.full(len(mask), self.value_range[0], np.float32)
         vector = self._vector(moment.obs)[rows]
-        features = self._encode(vector, [moment.images[camera] for camera in self.cameras])
+        images = [moment.images[camera] for camera in self.cameras]
+        features = self._encode(vector, images)
         window = features[:, None].expand(-1, self.window, -1)
         text = self._text(moment.instructions, rows, len(mask))
         told, _, memory = self.read(window, text, self.memory_rows(features), first=True)
-        value[rows] = told.numpy() * self._known(vector)
+        value[rows] = self._trusted(told.numpy(), vector, images)
         memory |= {"past": window[:, 1:], "age": torch.zeros(len(rows), dtype=torch.int64)}
         new = {}
         for name, part in memory.items():
@@ -130,7 +133,7 @@ class FrameJudge:
                 features = self._encode(following[t, rows], images)
                 text = self._text(traj.instructions, rows, traj.shape[1])
                 told, status[t, rows] = self._advance(carry, rows, features, text)
-                value[t, rows] = told * self._known(following[t, rows])
+                value[t, rows] = self._trusted(told, following[t, rows], images)
         return carry, Score(value, status)
 
     def _asked(self, traj: Trajectory, t: int) -> Array:
@@ -173,10 +176,16 @@ class FrameJudge:
         own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
         return encoder(own, [torch.from_numpy(np.ascontiguousarray(image)) for image in images])
 
-    def _known(self, vector: np.ndarray) -> np.ndarray:
-        """How far what is said of states `(n, D)` is to be trusted, `(n,)`."""
+    def _trusted(
+        self, value: np.ndarray, vector: np.ndarray, images: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """What is left of values `(n,)` of moments that are encoded as in `_encode`."""
         own = np.ascontiguousarray(vector[:, : self.vector_size])
-        return self.hull(torch.from_numpy(own)).numpy()
+        value = value * self.hull(torch.from_numpy(own)).numpy()
+        if not self.cameras:
+            return value
+        views = [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
+        return np.minimum(value, self.value_range[1] * self.hues(views).numpy())
 
     def _text(self, instructions: Sequence[str], rows: Array, count: int) -> Tensor:
         known = instructions or self.instructions[:1] * count or ("",) * count
@@ -211,6 +220,7 @@ class FrameJudge:
             "model": _option(self),
             "net": self.net.state_dict(),
             "hull": self.hull.state_dict(),
+            "hues": self.hues.state_dict(),
             "fitted": self.fitted,
         }
 
@@ -219,6 +229,7 @@ class FrameJudge:
             raise UserError(f"this checkpoint is of {state.get('model')!r}, not {_option(self)!r}")
         load_weights(self.net, state["net"])
         load_weights(self.hull, state.get("hull", {}))
+        load_weights(self.hues, state.get("hues", {}))
         self.fitted = bool(state["fitted"])
 
 

@@ -36,6 +36,7 @@ from embodied.statistics import spearman
 from embodied.supervised import train_steps
 
 from .negatives import mixed, told_otherwise
+from .stages import time_shares
 from .watchful import WatchfulEncoder, shown
 
 HEADS = ("contrastive", "progress", "completion")
@@ -116,9 +117,11 @@ class ContrastiveProgressCompletion(FrameJudge):
         table, share = self.table(dataset), time_shares(dataset)
         held_out = np.arange(len(dataset)) % 10 == 9
         moments = _Moments(self, table, share, torch.from_numpy(~held_out), dataset, others)
+        images = [view[moments.rows] for view in table.images]
         self.hull.learn(table.vector[moments.rows])
+        self.hues.learn(images, share[moments.rows])
         self.net.encoder.norm.update(table.vector[moments.rows])
-        self.net.encoder.watch([view[moments.rows] for view in table.images])
+        self.net.encoder.watch(images)
         self.net.train()
         pixels = bool(self.cameras)
         figures = train_steps(
@@ -146,22 +149,6 @@ class ContrastiveProgressCompletion(FrameJudge):
             "rank_correlation": float(np.mean([spearman(a, b) for a, b in pairs])),
             "done": float(np.mean([values[-1] for values in told])),
         }
-
-
-def time_shares(dataset: Dataset) -> Tensor:
-    """Time's share of an episode up to its first success, `(K,)` in [0, 1]; 1 from there on.
-
-    Raises `UserError` for an episode that never succeeds, or has nothing before it does.
-    """
-    rows = []
-    for number, episode in enumerate(dataset.episodes):
-        done = int(episode.success.argmax())
-        if not episode.succeeded:
-            raise UserError(f"episode {number} never succeeds: give successful demonstrations")
-        if not done:
-            raise UserError(f"episode {number} is done from its first frame: it shows no progress")
-        rows.append(np.minimum(np.arange(len(episode)) / done, 1.0))
-    return torch.from_numpy(np.concatenate(rows).astype(np.float32))
 
 
 def answers(logits: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -126,8 +126,10 @@ class Hop(FrameJudge):
         learned = dataset.take(np.flatnonzero(~held_out))
         kept = [part for part, out in zip(phi, held_out, strict=True) if not out]
         table = self.table(learned)
+        progress = torch.from_numpy(np.concatenate(kept))
         self.hull.learn(table.vector)
-        self.net.encoder.learn(table.vector, torch.from_numpy(np.concatenate(kept) >= 1.0))
+        self.hues.learn(table.images, progress)
+        self.net.encoder.learn(table.vector, progress >= 1.0)
         self.net.encoder.watch(table.images)
         steps = steps or (700 if self.cameras else 1500)
         figures = self._train(table, learned, kept, others, steps, 1e-3)
@@ -146,6 +148,7 @@ class Hop(FrameJudge):
         self._need_fit()
         phi = potentials(dataset, self.stage_labels)
         self.hull.forget()  # one demonstration does not tell where others would be
+        self.hues.forget()
         return self._train(self.table(dataset), dataset, phi, (), steps, 5e-4)
 
     def _train(

@@ -35,7 +35,7 @@ from embodied.language import embed
 from embodied.supervised import train_steps
 
 from .negatives import mixed, told_otherwise, words
-from .stages import stage_starts
+from .stages import check_stages, time_shares
 from .watchful import WatchfulEncoder, shown
 
 WORST, BEST = 1, 5
@@ -114,9 +114,11 @@ class Ordinal(FrameJudge):
         table, scores = self.table(dataset), clip_scores(dataset, self.clipping)
         held_out = np.arange(len(dataset)) % 10 == 9
         clips = _Clips(self, table, scores, torch.from_numpy(~held_out), dataset, others)
+        images = [view[clips.rows] for view in table.images]
         self.hull.learn(table.vector[clips.rows])
+        self.hues.learn(images, time_shares(dataset)[clips.rows])
         self.net.encoder.norm.update(table.vector[clips.rows])
-        self.net.encoder.watch([view[clips.rows] for view in table.images])
+        self.net.encoder.watch(images)
         self.net.train()
         pixels = bool(self.cameras)
         figures = train_steps(
@@ -153,7 +155,7 @@ class Ordinal(FrameJudge):
 def clip_scores(dataset: Dataset, clipping: bool = True) -> Tensor:
     """What the clip up to each of all K frames deserves, `(K,)` int64: 5 from success on.
 
-    Before that by the stages completed; without `clipping` 0, for "not used". Raises `UserError`.
+    Before that by the stage it ends in; without `clipping` 0, for "not used". Raises `UserError`.
     """
     names = dataset.info.stages
     rows = []
@@ -164,9 +166,8 @@ def clip_scores(dataset: Dataset, clipping: bool = True) -> Tensor:
         score = np.zeros(len(episode), np.int64)
         if clipping:
             count = len(names) or int(episode.stage.max()) + 1
-            starts = stage_starts(episode.stage, count, f"episode {number}", names)
-            completed = np.searchsorted(starts, index, side="right") - 1
-            score = np.minimum(np.floor(1.5 + 4.0 * completed / count), 4).astype(np.int64)
+            check_stages(episode.stage, count, f"episode {number}", names)
+            score = np.minimum(np.floor(1.5 + 4.0 * episode.stage / count), 4).astype(np.int64)
         rows.append(np.where(index >= done, BEST, score))
     return torch.from_numpy(np.concatenate(rows))
 

@@ -140,13 +140,16 @@ class StageAware(FrameJudge):
 
     def _look(self, table: FrameTable, labels: StageLabels, train: Tensor, robot: int) -> None:
         """Take what the encoder must know of the frames that are learned from."""
-        encoder, rows, done = self.net.encoder, table.vector[train], labels.value[train] >= 1.0
+        encoder, rows, value = self.net.encoder, table.vector[train], labels.value[train]
+        images, done = [view[train] for view in table.images], value >= 1.0
         self.hull.forget()
+        self.hues.forget()
         if self.doubt:
             self.hull.learn(rows)
+            self.hues.learn(images, value)
         encoder.learn(rows, done)
         encoder.support(rows[:, robot:], labels.stage[train], done)
-        encoder.watch([view[train] for view in table.images])
+        encoder.watch(images)
 
     def _calibrate(self, dataset: Dataset, label: Tensor) -> None:
         """Stretch values so that nine tenths of the done frames get 1."""

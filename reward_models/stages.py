@@ -1,4 +1,4 @@
-"""Stage annotations of demonstrations as progress: which stage, and how much of it is done."""
+"""Labels of demonstrations: progress by stage annotations, or by time."""
 
 from __future__ import annotations
 
@@ -11,9 +11,6 @@ from torch import Tensor
 
 from embodied.dataset import Dataset
 from embodied.errors import UserError
-
-FLICKER = 0.25
-"""Share of an episode for which an annotation may fall back to an earlier stage at a time."""
 
 
 @dataclass
@@ -115,25 +112,20 @@ def check_stages(
         raise UserError(f"{what} skips stage {first}: annotate every stage")
 
 
-def stage_starts(
-    stage: np.ndarray, count: int, what: str = "the episode", names: Sequence[str] = ()
-) -> np.ndarray:
-    """The frame at which each of `count` stages is first reached, from an annotation `(T,)`.
+def time_shares(dataset: Dataset) -> Tensor:
+    """Time's share of an episode up to its first success, `(K,)` in [0, 1]; 1 from there on.
 
-    A stage lasts until the next is reached; to fall back for less than `FLICKER` of the episode is
-    noise. Raises `UserError` for annotations that are missing, skip a stage, or go back.
+    Raises `UserError` for an episode that never succeeds, or has nothing before it does.
     """
-    check_stages(stage, count, what, names)
-    furthest = np.maximum.accumulate(stage)
-    behind = np.flatnonzero(np.diff(np.concatenate([[0], stage < furthest, [0]])))
-    for begin, end in behind.reshape(-1, 2):
-        if end - begin > FLICKER * len(stage):
-            there, here = (_name(int(row[begin]), names) for row in (furthest, stage))
-            raise UserError(
-                f"{what} goes back from stage {there} to {here} at frame {begin}: annotate every "
-                "stage once, in order"
-            )
-    return np.array([int((stage >= k).argmax()) for k in range(count)])
+    rows = []
+    for number, episode in enumerate(dataset.episodes):
+        done = int(episode.success.argmax())
+        if not episode.succeeded:
+            raise UserError(f"episode {number} never succeeds: give successful demonstrations")
+        if not done:
+            raise UserError(f"episode {number} is done from its first frame: it shows no progress")
+        rows.append(np.minimum(np.arange(len(episode)) / done, 1.0))
+    return torch.from_numpy(np.concatenate(rows).astype(np.float32))
 
 
 def _name(index: int, names: Sequence[str]) -> str:

@@ -82,9 +82,11 @@ class SuccessClassifier(FrameJudge):
             )
         told = told_otherwise(dataset, others, self.instructions)
         wrong = torch.from_numpy(embed(list(told)).astype(np.float32))
+        images = [view[train] for view in table.images]
         self.hull.learn(table.vector[train])
+        self.hues.learn(images, table.success[train].float())
         self.net.encoder.norm.update(table.vector[train])
-        self.net.encoder.watch([view[train] for view in table.images])
+        self.net.encoder.watch(images)
         self.net.train()
         pixels = bool(self.cameras)
         figures = train_steps(

@@ -14,8 +14,8 @@ from embodied.reward_models.contrastive_progress_completion import (
     BINS,
     ContrastiveProgressCompletion,
     answers,
-    time_shares,
 )
+from embodied.reward_models.stages import time_shares
 
 from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError

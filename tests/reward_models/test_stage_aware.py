@@ -9,7 +9,7 @@ import pytest
 import torch
 from embodied.reward_models.stage_aware import StageAware
 from embodied.reward_models.stage_windows import wander
-from embodied.reward_models.stages import StageLabels, stage_starts
+from embodied.reward_models.stages import StageLabels
 
 from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
@@ -90,10 +90,6 @@ def test_what_is_lost_after_success_is_done_no_more() -> None:
     dataset.episodes[0].success[4:] = False
     told = StageLabels.of(dataset).value.tolist()
     assert told == pytest.approx([0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 1 / 3])
-
-
-def test_a_flicker_is_not_a_stage() -> None:
-    assert stage_starts(np.array([0, 0, 1, 0, 1, 1, 2, 2]), 3).tolist() == [0, 2, 6]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""Which colours demonstrations have shown, and how far along: what still shows is not yet done.
+
+A few dozen demonstrations teach a network from images how the robot stands when a task is done,
+not that a thing a few pixels wide must be out of sight by then. How much of each colour an image
+shows takes no learning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+HUES, BANDS = 24, 5
+SATURATION = 0.35
+"""From what saturation on a pixel has a colour; fully from a fifth above it."""
+DARK = 25.0
+"""Below what brightness (0 to 255) it has none."""
+FEW = 0.02
+"""The share of frames that may show more of a hue than counts as shown."""
+MARGIN = 0.25
+"""By what share of its range the most that was shown of a hue is raised."""
+DOUBT = 1.5
+"""How fast a value may fall off beyond: after two thirds of the range to 1/e."""
+
+
+class Hues(nn.Module):
+    """The most that demonstrations showed of each hue, at every fifth of progress and when done.
+
+    An image that shows more of a hue than was ever shown when done is not of a task that is done,
+    and so on for the lower fifths. Less of a hue says nothing: a thing may be hidden.
+    """
+
+    most: Tensor
+    width: Tensor
+    known: Tensor
+
+    def __init__(self, cameras: int = 0) -> None:
+        super().__init__()
+        self.register_buffer("most", torch.full((cameras, BANDS + 1, HUES), torch.inf))
+        self.register_buffer("width", torch.ones(cameras, BANDS + 1, HUES))
+        self.register_buffer("known", torch.ones(BANDS + 1))
+
+    @torch.no_grad()
+    def learn(self, images: Sequence[Tensor], progress: Tensor) -> None:
+        """Take what images of each camera `(K, H, W, 3)` uint8 show at `progress` `(K,)` in [0, 1],
+        1 being done."""
+        band = (progress * BANDS).long().clamp(0, BANDS - 1)
+        band = torch.where(progress >= 1.0 - 1e-6, BANDS, band)
+        for camera, view in enumerate(images):
+            shown = torch.cat([hues(part) for part in view.split(256)])
+            for k in band.unique().tolist():
+                low, high = torch.quantile(shown[band == k], torch.tensor([FEW, 1.0 - FEW]), 0)
+                width = (high - low).clamp(min=1.0)
+                self.most[camera, k], self.width[camera, k] = high + MARGIN * width, width
+        if images:
+            self.known.copy_(torch.bincount(band, minlength=BANDS + 1) > 0)
+
+    def forget(self) -> None:
+        """Allow everything."""
+        self.most.fill_(torch.inf)
+        self.known.fill_(1.0)
+
+    def forward(self, images: Sequence[Tensor]) -> Tensor:
+        """The most that may be said of what images `(n, H, W, 3)` of each camera show, `(n,)`.
+
+        Of several cameras the one that allows most counts.
+        """
+        top = torch.arange(1, BANDS + 2).clamp(max=BANDS) / BANDS * self.known
+        caps = []
+        for camera, view in enumerate(images):
+            beyond = (hues(view)[:, None] - self.most[camera]).clamp(min=0.0) / self.width[camera]
+            caps.append((top * torch.exp(-DOUBT * beyond.sum(-1))).amax(-1))
+        return torch.stack(caps).amax(0)
+
+
+def hues(images: Tensor) -> Tensor:
+    """How many pixels of an image of 64x64 have each hue, `(n, HUES)`, of `(n, H, W, 3)` uint8."""
+    count, height, width, _ = images.shape
+    red, green, blue = images.float().unbind(-1)
+    top = torch.maximum(torch.maximum(red, green), blue)
+    chroma = top - torch.minimum(torch.minimum(red, green), blue)
+    sixth = torch.where(
+        top == red,
+        (green - blue) / chroma.clamp(min=1.0) % 6.0,
+        torch.where(top == green, 2.0 + (blue - red) / chroma.clamp(min=1.0),
+                    4.0 + (red - green) / chroma.clamp(min=1.0)),
+    )  # fmt: skip
+    weight = ((chroma / top.clamp(min=1.0) - SATURATION) / 0.2).clamp(0.0, 1.0) * (top > DARK)
+    place = (sixth * (HUES / 6)).flatten(1)
+    below, weight = place.floor(), weight.flatten(1) * (4096.0 / (height * width))
+    out = torch.zeros(count, HUES)
+    out.scatter_add_(1, below.long() % HUES, weight * (1.0 - (place - below)))
+    return out.scatter_add_(1, (below.long() + 1) % HUES, weight * (place - below))

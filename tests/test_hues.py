@@ -1,0 +1,82 @@
+"""What images may be said to show: a colour that was out of sight when done must be."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from embodied.hues import DOUBT, HUES, MARGIN, Hues, hues
+
+TABLE, RED, GREEN = (200, 180, 160), (220, 20, 20), (20, 220, 20)
+
+
+def image(**patches: int) -> Tensor:
+    """A table, and squares of `red` and `green`, so many pixels wide."""
+    out = torch.tensor(TABLE, dtype=torch.uint8).repeat(64, 64, 1)
+    for name, colour, corner in (("red", RED, 5), ("green", GREEN, 40)):
+        width = patches.get(name, 0)
+        out[corner : corner + width, 5 : 5 + width] = torch.tensor(colour, dtype=torch.uint8)
+    return out
+
+
+def learned() -> Hues:
+    """A green ball of 9 pixels shows in the first four fifths; a red thing of 16 to 36 always."""
+    model = Hues(1)
+    reds = (4, 5, 6) * 40
+    before = torch.stack([image(red=width, green=3) for width in reds])
+    after = torch.stack([image(red=width) for width in reds])
+    progress = torch.cat([torch.linspace(0.0, 0.79, len(reds)), torch.ones(len(reds))])
+    model.learn([torch.cat([before, after])], progress)
+    return model
+
+
+def cap(model: Hues, *images: Tensor) -> list[float]:
+    return model([torch.stack(images)]).tolist()
+
+
+def test_hues_count_coloured_pixels() -> None:
+    told = hues(torch.stack([image(), image(red=4), image(green=3)]))
+    assert told.shape == (3, HUES)
+    assert told[0].tolist() == [0.0] * HUES
+    assert told[1].argmax() == 0 and told[1].sum() == pytest.approx(16.0)
+    assert told[2].argmax() == HUES // 3 and told[2].sum() == pytest.approx(9.0)
+    half = image(red=4)[::2, ::2]
+    assert hues(half[None]).sum() == pytest.approx(16.0, rel=0.5)
+
+
+def test_darker_images_have_the_same_hues() -> None:
+    bright = image(red=6, green=3)[None]
+    dark = (0.6 * bright.float()).to(torch.uint8)
+    assert torch.allclose(hues(bright), hues(dark), atol=1.5)
+
+
+def test_what_still_shows_is_not_done() -> None:
+    done, ball, hidden = cap(learned(), image(red=5), image(red=5, green=3), image())
+    assert done == pytest.approx(1.0) and hidden == pytest.approx(1.0)
+    assert ball == pytest.approx(0.8)
+
+
+def test_beyond_what_was_shown_by_hand() -> None:
+    model = Hues(1)
+    model.learn([torch.stack([image(red=2), image(red=4)] * 50)], torch.ones(100))
+    width = 16.0 - 4.0
+    beyond = (64.0 - (16.0 + MARGIN * width)) / width
+    assert cap(model, image(red=8)) == [pytest.approx(math.exp(-DOUBT * beyond), rel=1e-3)]
+
+
+def test_before_it_has_learned_everything_is_allowed() -> None:
+    assert cap(Hues(1), image(green=20)) == [1.0]
+    model = learned()
+    model.forget()
+    assert cap(model, image(green=20)) == [1.0]
+
+
+def test_the_camera_that_allows_more_counts() -> None:
+    model = Hues(2)
+    plain = torch.stack([image()] * 10)
+    model.learn([plain, plain], torch.ones(10))
+    assert model([image(green=9)[None], image()[None]]).item() == 1.0
+    assert model([image(green=9)[None]] * 2).item() < 0.1
