@@ -88,9 +88,11 @@ def _fitted(task: str, name: str, sees: str, seed: int, folder: str) -> tuple[An
     model.save(Path(folder) / name)
     own = f"reward_model.{name}"
     overrides = [f"reward_model=[{name}]", f"{own}.path={folder}/{name}", f"{own}.input={sees}"]
-    if compose_config([f"reward_model={name}"]).reward_model[name].shaping == "potential":
+    usual = compose_config([f"reward_model={name}"]).reward_model[name]
+    if usual.shaping == "potential":
         overrides += [f"{own}.shaping=delta"]
-    overrides += [f"{own}.bonus={BONUS}"]
+    if "bonus" in usual:
+        overrides += [f"{own}.bonus={BONUS}"]
     if sees == "pixels":
         overrides += [f"{own}.every=10", f"{own}.stride=10"]
     return model, overrides
