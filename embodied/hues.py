@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-HUES, BANDS = 24, 5
-SATURATION = 0.35
-"""From what saturation on a pixel has a colour; fully from a fifth above it."""
-DARK = 25.0
-"""Below what brightness (0 to 255) it has none."""
+HUES, BANDS = 12, 5
+CHROMA = (70.0, 110.0)
+"""From what difference between its brightest and darkest channel on (0 to 255) a pixel has a
+colour, and fully."""
 FEW = 0.02
 """The share of frames that may show more of a hue than counts as shown."""
 MARGIN = 0.25
@@ -76,20 +76,21 @@ class Hues(nn.Module):
 
 
 def hues(images: Tensor) -> Tensor:
-    """How many pixels of an image of 64x64 have each hue, `(n, HUES)`, of `(n, H, W, 3)` uint8."""
-    count, height, width, _ = images.shape
-    red, green, blue = images.float().unbind(-1)
+    """How many pixels of an image of 64x64 have each hue, `(n, HUES)`, of `(n, H, W, 3)` uint8.
+
+    Of means of 2x2 pixels, which is what a video keeps of colours.
+    """
+    view = functional.avg_pool2d(images.permute(0, 3, 1, 2).float(), 2)
+    red, green, blue = view.flatten(2).unbind(1)
     top = torch.maximum(torch.maximum(red, green), blue)
     chroma = top - torch.minimum(torch.minimum(red, green), blue)
-    sixth = torch.where(
-        top == red,
-        (green - blue) / chroma.clamp(min=1.0) % 6.0,
-        torch.where(top == green, 2.0 + (blue - red) / chroma.clamp(min=1.0),
-                    4.0 + (red - green) / chroma.clamp(min=1.0)),
-    )  # fmt: skip
-    weight = ((chroma / top.clamp(min=1.0) - SATURATION) / 0.2).clamp(0.0, 1.0) * (top > DARK)
-    place = (sixth * (HUES / 6)).flatten(1)
-    below, weight = place.floor(), weight.flatten(1) * (4096.0 / (height * width))
-    out = torch.zeros(count, HUES)
+    each = chroma.clamp(min=1.0)
+    sixth = torch.where(top == green, 2.0 + (blue - red) / each, 4.0 + (red - green) / each)
+    sixth = torch.where(top == red, (green - blue) / each % 6.0, sixth)
+    weight = ((chroma - CHROMA[0]) / (CHROMA[1] - CHROMA[0])).clamp(0.0, 1.0)
+    weight = weight * (4096.0 / weight.shape[1])
+    place = sixth * (HUES / 6)
+    below = place.floor()
+    out = torch.zeros(len(images), HUES)
     out.scatter_add_(1, below.long() % HUES, weight * (1.0 - (place - below)))
     return out.scatter_add_(1, (below.long() + 1) % HUES, weight * (place - below))
