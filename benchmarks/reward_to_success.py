@@ -33,7 +33,15 @@ TASKS = {"pick_cube": 3_000_000, "open_drawer": 1_000_000}
 """Each with its budget of environment steps."""
 CLONED = {"pick_cube": 15, "open_drawer": 1}
 """How many demonstrations the policy that all begin with is a clone of."""
-SETTINGS = ("agent.activation=elu", "agent.init_std=0.15", "agent.lr=5e-4", "agent.anneal=true")
+SETTINGS = (
+    "agent.activation=elu",
+    "agent.init_std=0.15",
+    "agent.lr=5e-4",
+    "agent.anneal=true",
+    "agent.gamma=0.99",
+    "agent.rollout_steps=32",
+    "agent.minibatches=8",
+)
 BONUS = 0.1
 """What a step of success, as a learned reward sees it, pays: a whole way there pays 1."""
 MODELS = (
