@@ -118,6 +118,20 @@ def test_between_two_queries_the_last_value_holds_and_the_last_frame_is_judged()
     assert value.tolist() == [0, 0, 0, 3, 3, 3, 6, 6, 8]
 
 
+def test_a_value_is_no_higher_than_the_colours_in_view_allow() -> None:
+    plain, green = episode(6, 4, True), episode(6, 4, True)
+    green.images["front"][3:, :4, :4] = (0, 200, 0)
+    model = Window(input="pixels", window=1)
+    images = torch.from_numpy(plain.images["front"])
+    model.hues.learn([images[:2]], torch.tensor([0.0, 1.0]))
+    told = [judge(model, [one])[0].value for one in (plain, green)]
+    assert (told[0][:3] == told[1][:3]).all() and (told[1][3:] < 1.0).all()
+    assert told[0][4:].tolist() == [8.0, 9.0]
+    again = Window(input="pixels", window=1)
+    again.load_state_dict(model.state_dict())
+    assert (judge(again, [green])[0].value == told[1]).all()
+
+
 def test_a_state_that_cannot_be_judged_has_the_lowest_value() -> None:
     class Shy(Window):
         def read(self, window, text, memory, first):
