@@ -1,9 +1,9 @@
 """How well each reward model judges held-out episodes, and what its named mechanism is worth.
 
-Every model sees the front camera and the robot's own state, and learns from at most 30
-demonstrations: 24 of the task, by an expert who is disturbed now and then, and two of each other
-task on the same table. It is judged on the expert, every flaw and chance, none of which it was
-fitted to.
+Every model sees the front camera (`hop`, which is for several, the wrist's as well) and the robot's
+own state, and learns from at most 30 demonstrations: 24 of the task, by an expert who is disturbed
+now and then, and two of each other task on the same table. It is judged on the expert, every flaw
+and chance, none of which it was fitted to.
 
     python -m benchmarks.reward_quality [--hours H] [--seeds N] [--quick]
 """
@@ -44,6 +44,8 @@ MODELS = {
     "clock": (),
     "always_yes": (),
 }
+VIEWS = {"hop": ("front", "wrist")}
+"""Who sees more than the front camera."""
 ABLATIONS = {
     "stage_aware": ("stage_labels=false", "rewind=0.0", "wrong_instruction=0.0"),
     "hop": ("perspectives=[forward]", "perspectives=[backward]", "perspectives=[incremental]"),
@@ -77,6 +79,7 @@ def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     quiet_threads()
     task, name = cell["task"], cell["model"]
     seen = ["input=pixels"] if name not in ("clock", "always_yes") else []
+    seen += [f"cameras=[{','.join(VIEWS[name])}]"] if name in VIEWS else []
     model = make_model(task, name, seed, *seen, *filter(None, [cell["without"]]))
     others = [_demonstrations(other, seed, OF_OTHERS) for other in OTHERS[task]]
     fitted = model.fit(_demonstrations(task, seed, OWN), others) if hasattr(model, "fit") else {}
@@ -96,7 +99,7 @@ class _Eye:
     """What all models are given to see: they share the demonstrations of a seed."""
 
     class needs:  # noqa: N801
-        cameras, image_size = ("front",), 64
+        cameras, image_size = ("front", "wrist"), 64
 
 
 @lru_cache(maxsize=8)
@@ -106,7 +109,7 @@ def _demonstrations(task: str, seed: int, count: int) -> Dataset:
 
 @lru_cache(maxsize=2)
 def _held_out(task: str, seed: int) -> Dataset:
-    return held_out(task, seed, ("front",), EACH)
+    return held_out(task, seed, ("front", "wrist"), EACH)
 
 
 def main() -> int:

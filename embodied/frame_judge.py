@@ -39,7 +39,7 @@ class FrameJudge:
     and the robot's own part of the observation, its first `proprio_size` numbers.
 
     Values fall off where no demonstration has been (see `Hull`), since a policy that is paid for
-    them goes there as well, and are no higher than what an image shows allows (see `Hues`).
+    them goes there as well, and are no higher than what the first camera shows allows (see `Hues`).
 
     Subclasses set `self.net`, a module with an `encoder`, and define `read` and `fit`.
     """
@@ -71,7 +71,7 @@ class FrameJudge:
         self.cameras = tuple(cameras) if input == "pixels" else ()
         self.vector_size = (proprio_size or size) if input == "pixels" else size
         self.hull = Hull(self.vector_size, min(proprio_size or size, self.vector_size))
-        self.hues = Hues(len(self.cameras))
+        self.hues = Hues()
         self.instructions = tuple(instructions)
         self.needs = Needs(cameras=self.cameras, stride=stride if window > 1 else 0)
         self.fitted = False
@@ -184,8 +184,8 @@ class FrameJudge:
         value = value * self.hull(torch.from_numpy(own)).numpy()
         if not self.cameras:
             return value
-        views = [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
-        return np.minimum(value, self.value_range[1] * self.hues(views).numpy())
+        allowed = self.hues(torch.from_numpy(np.ascontiguousarray(images[0])))
+        return np.minimum(value, self.value_range[1] * allowed.numpy())
 
     def _text(self, instructions: Sequence[str], rows: Array, count: int) -> Tensor:
         known = instructions or self.instructions[:1] * count or ("",) * count
@@ -200,6 +200,11 @@ class FrameJudge:
             )
 
     # --- data and files
+
+    def learn_hues(self, images: Sequence[Tensor], progress: Tensor) -> None:
+        """Take what the first camera, if there is one, shows at `progress` `(K,)`."""
+        if self.cameras:
+            self.hues.learn(images[0], progress)
 
     def table(self, dataset: Any) -> FrameTable:
         """The frames of a dataset as this model sees them. Raises `UserError` where it cannot."""

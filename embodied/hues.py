@@ -7,8 +7,6 @@ shows takes no learning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,50 +27,42 @@ class Hues(nn.Module):
     """The most that demonstrations showed of each hue, at every fifth of progress and when done.
 
     An image that shows more of a hue than was ever shown when done is not of a task that is done,
-    and so on for the lower fifths. Less of a hue says nothing: a thing may be hidden.
+    and so on for the lower fifths. Less of a hue says nothing: a thing may be hidden. For a camera
+    that stands still: what one on a wrist shows depends on where it looks.
     """
 
     most: Tensor
     width: Tensor
     known: Tensor
 
-    def __init__(self, cameras: int = 0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("most", torch.full((cameras, BANDS + 1, HUES), torch.inf))
-        self.register_buffer("width", torch.ones(cameras, BANDS + 1, HUES))
+        self.register_buffer("most", torch.full((BANDS + 1, HUES), torch.inf))
+        self.register_buffer("width", torch.ones(BANDS + 1, HUES))
         self.register_buffer("known", torch.ones(BANDS + 1))
 
     @torch.no_grad()
-    def learn(self, images: Sequence[Tensor], progress: Tensor) -> None:
-        """Take what images of each camera `(K, H, W, 3)` uint8 show at `progress` `(K,)` in [0, 1],
-        1 being done."""
+    def learn(self, images: Tensor, progress: Tensor) -> None:
+        """Take what images `(K, H, W, 3)` uint8 show at `progress` `(K,)` in [0, 1], 1: done."""
         band = (progress * BANDS).long().clamp(0, BANDS - 1)
         band = torch.where(progress >= 1.0 - 1e-6, BANDS, band)
-        for camera, view in enumerate(images):
-            shown = torch.cat([hues(part) for part in view.split(256)])
-            for k in band.unique().tolist():
-                low, high = torch.quantile(shown[band == k], torch.tensor([FEW, 1.0 - FEW]), 0)
-                width = (high - low).clamp(min=1.0)
-                self.most[camera, k], self.width[camera, k] = high + MARGIN * width, width
-        if images:
-            self.known.copy_(torch.bincount(band, minlength=BANDS + 1) > 0)
+        shown = torch.cat([hues(part) for part in images.split(256)])
+        for k in band.unique().tolist():
+            low, high = torch.quantile(shown[band == k], torch.tensor([FEW, 1.0 - FEW]), 0)
+            self.width[k] = (high - low).clamp(min=1.0)
+            self.most[k] = high + MARGIN * self.width[k]
+        self.known.copy_(torch.bincount(band, minlength=BANDS + 1) > 0)
 
     def forget(self) -> None:
         """Allow everything."""
         self.most.fill_(torch.inf)
         self.known.fill_(1.0)
 
-    def forward(self, images: Sequence[Tensor]) -> Tensor:
-        """The most that may be said of what images `(n, H, W, 3)` of each camera show, `(n,)`.
-
-        Of several cameras the one that allows most counts.
-        """
+    def forward(self, images: Tensor) -> Tensor:
+        """The most that may be said of what images `(n, H, W, 3)` show, `(n,)`."""
         top = torch.arange(1, BANDS + 2).clamp(max=BANDS) / BANDS * self.known
-        caps = []
-        for camera, view in enumerate(images):
-            beyond = (hues(view)[:, None] - self.most[camera]).clamp(min=0.0) / self.width[camera]
-            caps.append((top * torch.exp(-DOUBT * beyond.sum(-1))).amax(-1))
-        return torch.stack(caps).amax(0)
+        beyond = (hues(images)[:, None] - self.most).clamp(min=0.0) / self.width
+        return (top * torch.exp(-DOUBT * beyond.sum(-1))).amax(-1)
 
 
 def hues(images: Tensor) -> Tensor:

@@ -128,7 +128,7 @@ class Hop(FrameJudge):
         table = self.table(learned)
         progress = torch.from_numpy(np.concatenate(kept))
         self.hull.learn(table.vector)
-        self.hues.learn(table.images, progress)
+        self.learn_hues(table.images, progress)
         self.net.encoder.learn(table.vector, progress >= 1.0)
         self.net.encoder.watch(table.images)
         steps = steps or (700 if self.cameras else 1500)

@@ -146,7 +146,7 @@ class StageAware(FrameJudge):
         self.hues.forget()
         if self.doubt:
             self.hull.learn(rows)
-            self.hues.learn(images, value)
+            self.learn_hues(images, value)
         encoder.learn(rows, done)
         encoder.support(rows[:, robot:], labels.stage[train], done)
         encoder.watch(images)

@@ -123,7 +123,7 @@ def test_a_value_is_no_higher_than_the_colours_in_view_allow() -> None:
     green.images["front"][3:, :4, :4] = (0, 200, 0)
     model = Window(input="pixels", window=1)
     images = torch.from_numpy(plain.images["front"])
-    model.hues.learn([images[:2]], torch.tensor([0.0, 1.0]))
+    model.learn_hues([images[:2]], torch.tensor([0.0, 1.0]))
     told = [judge(model, [one])[0].value for one in (plain, green)]
     assert (told[0][:3] == told[1][:3]).all() and (told[1][3:] < 1.0).all()
     assert told[0][4:].tolist() == [8.0, 9.0]

@@ -26,17 +26,17 @@ def image(**patches: int) -> Tensor:
 
 def learned() -> Hues:
     """A green ball of 16 pixels shows in the first four fifths; a red thing of 16 to 36 always."""
-    model = Hues(1)
+    model = Hues()
     reds = (4, 5, 6) * 40
     before = torch.stack([image(red=width, green=4) for width in reds])
     after = torch.stack([image(red=width) for width in reds])
     progress = torch.cat([torch.linspace(0.0, 0.79, len(reds)), torch.ones(len(reds))])
-    model.learn([torch.cat([before, after])], progress)
+    model.learn(torch.cat([before, after]), progress)
     return model
 
 
 def cap(model: Hues, *images: Tensor) -> list[float]:
-    return model([torch.stack(images)]).tolist()
+    return model(torch.stack(images)).tolist()
 
 
 def test_hues_count_coloured_pixels() -> None:
@@ -69,23 +69,15 @@ def test_what_still_shows_is_not_done() -> None:
 
 
 def test_beyond_what_was_shown_by_hand() -> None:
-    model = Hues(1)
-    model.learn([torch.stack([image(red=2), image(red=4)] * 50)], torch.ones(100))
+    model = Hues()
+    model.learn(torch.stack([image(red=2), image(red=4)] * 50), torch.ones(100))
     width = 16.0 - 4.0
     beyond = (64.0 - (16.0 + MARGIN * width)) / width
     assert cap(model, image(red=8)) == [pytest.approx(math.exp(-DOUBT * beyond), rel=1e-3)]
 
 
 def test_before_it_has_learned_everything_is_allowed() -> None:
-    assert cap(Hues(1), image(green=20)) == [1.0]
+    assert cap(Hues(), image(green=20)) == [1.0]
     model = learned()
     model.forget()
     assert cap(model, image(green=20)) == [1.0]
-
-
-def test_the_camera_that_allows_more_counts() -> None:
-    model = Hues(2)
-    plain = torch.stack([image()] * 10)
-    model.learn([plain, plain], torch.ones(10))
-    assert model([image(green=9)[None], image()[None]]).item() == 1.0
-    assert model([image(green=9)[None]] * 2).item() < 0.1
