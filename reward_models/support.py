@@ -12,7 +12,7 @@ INNER = 0.02
 MARGIN, UNIT, LEAST = 0.1, 0.125, 0.01
 """By what share of it a range is widened, what counts as one beyond it, and the least of both, in
 deviations of all states."""
-DONE_MARGIN = 4.0
+DONE_MARGIN = 2.0
 """The share for being done: demonstrators are more precise than they have to be."""
 FARTHEST = 8.0
 
