@@ -16,13 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from benchmarks.grid import report, run_grid
-from benchmarks.learned import (
-    SHOWN_BY,
-    demonstrations,
-    held_out,
-    make_model,
-    quiet_threads,
-)
+from benchmarks.learned import SHOWN_BY, demonstrations, held_out, make_model, quiet_threads
 from embodied.card import measure
 from embodied.config import compose_config
 from embodied.dataset import Dataset
@@ -122,6 +116,7 @@ def main() -> int:
     if args.quick:
         plan = [c for c in plan if c["model"] in ("clock", "success") and c["task"] == TASKS[0]]
     settings = {"own": OWN, "of_others": OF_OTHERS, "each": EACH, "shown_by": SHOWN_BY}
+    settings["views"] = VIEWS
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("reward_quality", plan, run_cell, seeds, args.hours, settings)
     by, figures = ["task", "model", "without"], (*FIGURES, *FLAWS)

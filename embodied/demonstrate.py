@@ -31,7 +31,7 @@ DEFAULTS = {
     "after_success": 8,
 }
 EPISODES = 30
-TRIES = 4
+TRIES = 8
 """How often an episode is tried that should succeed."""
 SCRIPTED = ("expert", "noisy", "varied", "random")
 

@@ -109,7 +109,7 @@ class Ordinal(FrameJudge):
 
         Returns losses and, on a held-out tenth, the mean absolute error of the score (1 to 5), and
         the mean scores of whole clips, with their own and with other tasks' instructions. Raises
-        `UserError` for an episode without success, or with missing or disordered stages.
+        `UserError` for an episode without success, with nothing before it, or with missing stages.
         """
         table, scores = self.table(dataset), clip_scores(dataset, self.clipping)
         held_out = np.arange(len(dataset)) % 10 == 9

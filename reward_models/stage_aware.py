@@ -57,7 +57,8 @@ class StageAware(FrameJudge):
     `stage_labels=False` labels by time alone (t/T). `rewind` and `wrong_instruction` are the
     shares of training windows that run back in time and that are told another task; `mixed` is
     that of states put together from two frames. Without `doubt` a network's guess counts where no
-    demonstration has been, too. With images it abstains where it sees nothing.
+    demonstration has been, and whatever colours are in view. With images it abstains where it sees
+    nothing.
     """
 
     net: _Net

@@ -96,7 +96,7 @@ def test_a_dataset_is_recorded_and_told_of(
 
 
 def test_failures_are_replaced_by_successes_if_asked(tmp_path: Path, conf: Path) -> None:
-    given = [*WORLDS, "sources=noisy:0.5", "episodes=12", "seed=5", "after_success=1"]
+    given = [*WORLDS, "sources=noisy:0.6", "episodes=12", "seed=5", "after_success=1"]
     collect([*given, f"out={tmp_path}/all"], conf)
     before = read_dataset(tmp_path / "all").episodes
     good = [e.seed for e in before if e.success[-1]]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from embodied.build import make_env, make_reward_model, make_rewards
@@ -240,6 +241,15 @@ def test_progress_rises_on_an_expert_and_falls_on_the_way_back(name: str) -> Non
     rise, fall = zip(*[[spearman(v, np.arange(len(v))) for v in way] for way in ways], strict=True)
     assert np.mean(rise) > 0.7
     assert np.mean(fall) < -0.7
+
+
+@pytest.mark.parametrize("name", [n for n in HONEST if looks(n) and n != "perceptual"])
+def test_from_pixels_colours_that_were_never_in_view_are_not_believed(name: str) -> None:
+    model: Any = build(name, "pixels")
+    shown = demonstrations(("varied",) * 4, 0).episodes[0].images[CAMERA]
+    flooded = np.full_like(shown[:1], (255, 0, 255))
+    allowed = [model.hues(torch.from_numpy(part)) for part in (shown[-1:], flooded)]
+    assert allowed[0] > 0.5 > 0.1 > allowed[1]
 
 
 def all_zero(episode: Episode) -> Episode:

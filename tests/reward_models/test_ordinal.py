@@ -69,6 +69,8 @@ def test_what_clips_deserve_by_hand() -> None:
     assert clip_scores(three).tolist() == [1, 1, 2, 2, 4, 5, 5]
     five = clip([0, 1, 2, 3, 4, 4], [0, 0, 0, 0, 0, 1], tuple("abcde"))
     assert clip_scores(five).tolist() == [1, 2, 3, 3, 4, 5]  # 1, 1.8, 2.6, 3.4, 4.2
+    lost = clip([0, 1, 2, 0, 1, 2, 2], [0, 0, 0, 0, 0, 0, 1], ("a", "b", "c"))
+    assert clip_scores(lost).tolist() == [1, 2, 4, 1, 2, 4, 5]  # what is lost counts no more
     assert clip_scores(three, clipping=False).tolist() == [0, 0, 0, 0, 0, 5, 5]
 
 
