@@ -252,8 +252,9 @@ class _Report:
             if name != "t":
                 figures[f"episode/{short}"] = float(np.mean([row[name] for row in finished]))
         told = model.logger.name_to_value
-        figures |= {f"agent/{ours}": float(told[name]) for name, ours in FIGURES.items()
-                    if name in told}
+        figures |= {
+            f"agent/{ours}": float(told[name]) for name, ours in FIGURES.items() if name in told
+        }
         figures["faults"] = float(self.faults)
         self.stop = bool(self.on_update(figures))
 

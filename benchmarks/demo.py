@@ -1,6 +1,6 @@
 """What `make demo` reaches and how long it takes, set-up excluded, over seeds.
 
-    python -m benchmarks.demo [--quick]
+python -m benchmarks.demo [--quick]
 """
 
 from __future__ import annotations

@@ -157,9 +157,7 @@ def peers(scale: float) -> dict[str, Callable[[], float]]:
     def cheetah() -> gym.Env:
         return gym.make("HalfCheetah-v5")
 
-    out = {
-        "sync": vector_peer(lambda: gym.vector.SyncVectorEnv([cheetah] * 16), int(500 * scale))
-    }
+    out = {"sync": vector_peer(lambda: gym.vector.SyncVectorEnv([cheetah] * 16), int(500 * scale))}
     candidates = {
         n: vector_peer(lambda n=n: gym.vector.AsyncVectorEnv([cheetah] * n), int(4000 / n * scale))
         for n in (CORES, 4 * CORES, 16 * CORES)

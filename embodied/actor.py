@@ -1,10 +1,10 @@
 """Who acts when a policy is evaluated or played: a trained run, an SB3 policy, the expert, chance.
 
-    runs/NAME                a run directory, its newest valid checkpoint
-    runs/NAME/checkpoints/step_000000012345
-    model.zip                a policy saved by stable-baselines3
-    expert, expert:FLAW      the task's scripted expert, or its flawed variant
-    random                   uniform actions within their limits
+runs/NAME                a run directory, its newest valid checkpoint
+runs/NAME/checkpoints/step_000000012345
+model.zip                a policy saved by stable-baselines3
+expert, expert:FLAW      the task's scripted expert, or its flawed variant
+random                   uniform actions within their limits
 """
 
 from __future__ import annotations

@@ -55,9 +55,7 @@ BEGINNING = '{"checkpoint": "'
 Row = dict[str, Any]
 
 
-def evaluate(
-    who: str, arguments: Sequence[str] = (), config_dir: str | Path | None = None
-) -> int:
+def evaluate(who: str, arguments: Sequence[str] = (), config_dir: str | Path | None = None) -> int:
     """Evaluate `who` (see `embodied.actor`) as the `key=value` arguments say, and print it.
 
     Raises `UserError` for bad input, before anything is written.
@@ -221,9 +219,7 @@ def _print_summary(console: Console, name: str, rows: list[Row], success: bool) 
     console.print(f"  faults   {faults:9d}", style="red" if faults else None)
 
 
-def _print_comparison(
-    console: Console, ours: list[Row], theirs: list[Row], success: bool
-) -> None:
+def _print_comparison(console: Console, ours: list[Row], theirs: list[Row], success: bool) -> None:
     """Differences over the same seeds: ours less theirs."""
     console.print("\n[bold]difference[/bold]  pair by pair, the first less the second")
     if success:

@@ -54,8 +54,10 @@ def read_dataset(path: str | Path, cameras: Sequence[str] | None = None) -> Data
     wanted = tuple(keys) if cameras is None else tuple(cameras)
     for camera in wanted:
         if camera not in keys:
-            raise unknown(f"camera of {path}", camera, keys) if keys else UserError(
-                f"{path} has no images, and camera {camera!r} is asked for"
+            raise (
+                unknown(f"camera of {path}", camera, keys)
+                if keys
+                else UserError(f"{path} has no images, and camera {camera!r} is asked for")
             )
     rows, told = read_rows(path, info)
     with blaming(path / "data"):

@@ -257,9 +257,7 @@ def _occlusion(bench: Bench, rng: np.random.Generator) -> Iterator[Finding]:
         covered = bench.ask(
             [alter.occluded(clip.episode, percent / 100, rng) for clip in bench.experts]
         )
-        taus = [
-            kendall_tau(a.value, b.value) for a, b in zip(bench.experts, covered, strict=True)
-        ]
+        taus = [kendall_tau(a.value, b.value) for a, b in zip(bench.experts, covered, strict=True)]
         yield _mean(f"occluded_{percent}", covered, taus, -1)
         means = [c.value.mean() for c in covered], [c.value.mean() for c in bench.experts]
         raises.append((float(np.mean(means[0]) - np.mean(means[1])), covered))

@@ -161,9 +161,7 @@ def auprc(score: Floats, label: Sequence[bool] | np.ndarray) -> float:
 # --- OPD: how an episode went, as its judge tells it (PRM-as-a-Judge, arXiv 2603.21669)
 
 
-def opd(
-    paths: Sequence[Floats], success: Sequence[np.ndarray] | None = None
-) -> dict[str, float]:
+def opd(paths: Sequence[Floats], success: Sequence[np.ndarray] | None = None) -> dict[str, float]:
     """Means over episodes of the OPD metrics of progress paths p_1..p_T (each `(T,)`), p_0 = 0.
 
     mc25 .. mc100: share of episodes with max p >= .25 .. 1 (mc100 is success as the *judge* sees

@@ -38,9 +38,7 @@ class Rollout:
         self.env_reward = np.zeros((steps, n), np.float32)
         self.readouts: dict[str, np.ndarray] = {}
 
-    def before(
-        self, t: int, obs: Obs, action: Array, is_first: Array, episode_step: Array
-    ) -> None:
+    def before(self, t: int, obs: Obs, action: Array, is_first: Array, episode_step: Array) -> None:
         for key, buffer in self.obs.items():
             buffer[t] = obs[key]
         if self.action is None:

@@ -1,13 +1,13 @@
 """A run directory: what a training run leaves, and how to come back to it.
 
-    config.yaml       the resolved configuration
-    run.json          seed, reward hash, versions, command
-    log.jsonl         one row of figures an update
-    curves.png        learning curves
-    video.mp4         the trained policy
-    tensorboard/      the same figures for TensorBoard
-    checkpoints/      the newest two, each a directory of safetensors and JSON
-    eval.jsonl        one row an evaluated episode (see `embodied eval`)
+config.yaml       the resolved configuration
+run.json          seed, reward hash, versions, command
+log.jsonl         one row of figures an update
+curves.png        learning curves
+video.mp4         the trained policy
+tensorboard/      the same figures for TensorBoard
+checkpoints/      the newest two, each a directory of safetensors and JSON
+eval.jsonl        one row an evaluated episode (see `embodied eval`)
 """
 
 from __future__ import annotations

@@ -169,9 +169,7 @@ class Trajectory:
             instructions=self.instructions,
             group=self.group,
             readouts=_each(cut, self.readouts),
-            frames={
-                k: Frames(f.image, cut(f.index), cut(f.first)) for k, f in self.frames.items()
-            },
+            frames={k: Frames(f.image, cut(f.index), cut(f.first)) for k, f in self.frames.items()},
             extras={},
             **rows,
         )

@@ -105,9 +105,7 @@ class GymEnv:
         self._over[:, fault != 0] = [[False], [True]]
         terminated, truncated = self._over.copy()
         terms = {"reward": reward.copy()}
-        return Step(
-            self._copy(), reward, terms, terminated, truncated, success, fault, action
-        )
+        return Step(self._copy(), reward, terms, terminated, truncated, success, fault, action)
 
     def stagger(self) -> bool:
         played = np.random.default_rng(self._seed).integers(self.max_steps, size=self.num_worlds)
@@ -177,9 +175,7 @@ class GymEnv:
             except Exception as error:
                 self._note(i, error)
                 if last_try:
-                    raise UserError(
-                        f"{self.name} cannot be reset: {_one_line(error)}"
-                    ) from error
+                    raise UserError(f"{self.name} cannot be reset: {_one_line(error)}") from error
         raise AssertionError
 
     def _next_seed(self, i: int) -> int | None:

@@ -108,9 +108,7 @@ class StageWindows:
         vector[..., self.robot :] += move[:, None]
         return off
 
-    def _encode(
-        self, vector: Tensor, images: list[Tensor], noise: torch.Generator
-    ) -> Tensor:
+    def _encode(self, vector: Tensor, images: list[Tensor], noise: torch.Generator) -> Tensor:
         """Windows `(B, W, F)`; where there are images, the past is encoded without gradient."""
         encoder, (batch, window) = self.net.encoder, vector.shape[:2]
         spread = torch.minimum(torch.sqrt(encoder.norm.var), 4.0 * encoder.spread)

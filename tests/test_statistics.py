@@ -123,6 +123,6 @@ def test_ranks_of_equal_values_are_shared() -> None:
 def test_spearman_by_hand() -> None:
     # ranks 1 2 3 4 against 1 3 2 4: 1 - 6 * (0 + 1 + 1 + 0) / (4 * 15) = 0.8
     assert spearman(np.array([1.0, 2, 30, 400]), np.array([5.0, 7, 6, 8])) == pytest.approx(0.8)
-    assert spearman(np.arange(5), -np.arange(5) ** 3) == pytest.approx(-1.0)
+    assert spearman(np.arange(5), -(np.arange(5) ** 3)) == pytest.approx(-1.0)
     assert math.isnan(spearman(np.arange(3), np.ones(3)))
     assert math.isnan(spearman(np.ones(1), np.ones(1)))

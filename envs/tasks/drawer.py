@@ -49,9 +49,7 @@ class DrawerTask(ArmTask):
             **no_tracking(sim, "handle_"),
         }
 
-    def place_drawer(
-        self, sim: Sim, draw: Draw, unit: Array, qpos: Array, cabinet: Array
-    ) -> Carry:
+    def place_drawer(self, sim: Sim, draw: Draw, unit: Array, qpos: Array, cabinet: Array) -> Carry:
         """Put the drawer ajar in `qpos`: memory rows, from four columns of `unit`."""
         xp = sim.xp
         w, z = cabinet[:, 3], cabinet[:, 6]

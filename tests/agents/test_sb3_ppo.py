@@ -147,9 +147,7 @@ def test_learning_equals_plain_sb3() -> None:
                  policy_kwargs={"net_arch": [16]}, **settings)  # type: ignore[arg-type]  # fmt: skip
     venv.venv._reset_seeds()  # ours leaves the worlds their own seeds
     theirs.learn(480)
-    for mine, want in zip(
-        ours.model.policy.parameters(), theirs.policy.parameters(), strict=True
-    ):
+    for mine, want in zip(ours.model.policy.parameters(), theirs.policy.parameters(), strict=True):
         assert torch.equal(mine, want)
 
 
