@@ -201,7 +201,8 @@ VERBS = {
             sources=varied episodes=30 seed=0 num_envs=32 cameras= image_size=64 successes=false
             after_success=8
             A source is expert, expert:FLAW, varied (the expert at a pace of its own), noisy,
-            noisy:SHARE, random, or a run directory; *N is a count, or a share of episodes=N."""),
+            noisy:SHARE, noisy:SHARE:FLAW, random, or a run directory; *N is a count, or a share
+            of episodes=N."""),
         ("--config-dir",),
     ),
     "fit": Verb(

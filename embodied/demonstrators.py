@@ -3,7 +3,7 @@
     expert, expert:FLAW      the task's scripted expert, or its flawed variant
     varied                   the expert at a pace of its own, with slightly unsteady hands
     noisy, noisy:SHARE       the expert, which random actions interrupt and which recovers;
-                             what it meant to do is recorded, not what interrupted it
+    noisy:SHARE:FLAW         what it meant to do is recorded, not what interrupted it
     random                   uniform actions within their limits
     anything else            a policy that is given by that name
 
@@ -58,12 +58,13 @@ def find_demonstrator(
     if kind == "expert":
         return _Scripted(env, detail or None)
     if kind == "noisy":
-        return _Noisy(env, _share(source, detail) if detail else NOISE_SHARE)
+        share, _, flaw = detail.partition(":")
+        return _Noisy(env, _share(source, share) if detail else NOISE_SHARE, flaw or None)
     if source == "varied":
         return _Varied(env)
     if source == "random":
         return _Random(env)
-    known = "expert, expert:FLAW, varied, noisy, noisy:SHARE, random, or a run directory"
+    known = "expert, expert:FLAW, varied, noisy, noisy:SHARE[:FLAW], random, or a run directory"
     raise UserError(f"unknown source {source!r}: give {known}")
 
 
@@ -103,8 +104,8 @@ class _Varied(_Scripted):
 
 
 class _Noisy(_Scripted):
-    def __init__(self, env: TaskEnv, share: float) -> None:
-        super().__init__(env)
+    def __init__(self, env: TaskEnv, share: float, flaw: str | None = None) -> None:
+        super().__init__(env, flaw)
         self.share, self.chance = share, _Random(env)
 
     def act(self, obs: Obs, seeds: np.ndarray, turn: np.ndarray) -> Actions:

@@ -15,9 +15,9 @@ Where we differ:
 - What is left of a stage is the time to the next one, so a stay that ends in a setback got nowhere;
   the last stage ends with success. Values are stretched so that nine tenths of the done frames
   reach 1, and the least of several networks' values counts.
-- A stage, and being done, ends where demonstrations of it do (see `support`): a policy that is
-  paid for what a network guesses far from them finds what it guesses wrong. For the same reason
-  values fall off far from all demonstrations (see `Hull`).
+- A stage, and being done, ends where demonstrations of it do (see `support`), however sure the
+  network is: a policy that is paid for what it guesses far from them finds what it guesses wrong.
+  For the same reason values fall off far from all demonstrations (see `Hull`).
 - Demonstrators stand still only where they are done, so a judge of states may take stillness for
   success. Hence the robot's own numbers are partly exchanged for those of any other frame, while
   a state whose other numbers are partly another frame's is as far as the lesser of the two.
@@ -49,6 +49,9 @@ from .watchful import shown
 MOST_STAGES = 16
 NARROW = 0.05
 """How fast what is done of the last stage falls off outside of where demonstrations were done."""
+LOUDEST, DOUBT = 5.0, 2.0
+"""How sure of a stage a network may be, as a logit, and how fast that falls off outside of where
+demonstrations were in it: however sure it is, what is far outside is not of that stage."""
 
 
 class StageAware(FrameJudge):
@@ -208,7 +211,7 @@ class _Net(nn.Module):
         out = torch.stack([member(x) for member in self.members])
         logits, within = out.split(MOST_STAGES, -1)
         far = outside(present, MOST_STAGES)
-        logits = logits - far[:, :-1]
+        logits = LOUDEST * torch.tanh(logits / LOUDEST) - DOUBT * far[:, :-1]
         within = torch.sigmoid(within)
         last = torch.arange(MOST_STAGES) == (self.shares > 0.0).sum() - 1
         within = torch.where(last, within * torch.exp(-NARROW * far[:, -1:]), within)

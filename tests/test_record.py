@@ -177,6 +177,13 @@ def test_noise_takes_its_share_of_an_experts_steps_but_not_of_what_it_meant() ->
         assert (towards[:-1] > 0.0).all() and (c.action != d.action).any()
 
 
+def test_an_expert_with_a_flaw_can_be_disturbed_as_well() -> None:
+    idle, chance = (played([source] * 4).episodes for source in ("noisy:1:idle", "random"))
+    for a, b in zip(idle, chance, strict=True):
+        assert not a.action.any()
+        np.testing.assert_array_equal(a.state, b.state)
+
+
 def test_instructions_are_drawn_by_seed() -> None:
     texts = [episode.instruction for episode in played(["expert"] * 20).episodes]
     assert set(texts) == set(Filmed.instructions)
@@ -188,6 +195,7 @@ def test_instructions_are_drawn_by_seed() -> None:
     [
         (["exprt"], {}, "unknown source 'exprt': give expert, expert:FLAW"),
         (["expert:lazy"], {}, "unknown flaw .*: .*idle"),
+        (["noisy:0.2:lazy"], {}, "unknown flaw .*: .*idle"),
         (["noisy:2"], {}, "noisy:2: give the share"),
         (["noisy:x"], {}, "noisy:x: give the share"),
         (["expert"], {"cameras": ("tpo",)}, "unknown camera .* 'tpo': did you mean top"),

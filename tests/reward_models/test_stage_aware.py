@@ -197,6 +197,18 @@ def test_far_from_all_demonstrations_nothing_is_worth_much(fitted: StageAware) -
     assert max(value.max() for value in values(credulous, strange)) > 0.25
 
 
+def test_however_sure_a_network_is_it_reaches_no_stage_from_afar(fitted: StageAware) -> None:
+    sure = model()
+    sure.load_state_dict(fitted.state_dict())
+    last = int((sure.net.shares > 0).sum()) - 1
+    with torch.no_grad():
+        for member in sure.net.members:
+            member[-1].bias[last] += 1000.0
+    shown = demonstrations(4, seed=9).episodes
+    for episode, told in zip(shown, values(sure, shown), strict=True):
+        assert told[episode.stage == 0].max() < 0.5 < told[episode.success].min()
+
+
 def test_stage_labels_agree_with_progress_where_time_does_not() -> None:
     """Demonstrators who linger in the first stage: t/T calls half of the way what is a third."""
     dataset = demonstrations()
