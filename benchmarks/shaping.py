@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embodied.envs.tasks.line_reach import LineReach
+
 from benchmarks.grid import report, run_grid
 from benchmarks.learned import demonstrations, make_model, quiet_threads, train_policy
-from embodied.envs.tasks.line_reach import LineReach
+
 
 class Ending(LineReach):
     """`line_reach` whose episodes end at a true success, as if somebody had stopped the robot."""
