@@ -37,6 +37,8 @@ ROWS = [
     ),
     ("of the clone of the demonstrations that it begins as", "demo", "clone", "{:.1%}", ""),
     ("minutes, from the first demonstration to the video", "demo", "minutes", "{:.1f}", "6"),
+    ("judged from one camera's pixels: success", "demo_pixels", "success", "{:.1%}", "90%"),
+    ("and minutes", "demo_pixels", "minutes", "{:.1f}", "20"),
     (
         "scripted experts of the arm: lowest success, 500 seeds a task, robot and action space",
         "experts", "lowest_success", "{:.1%}", "98%",

@@ -34,6 +34,8 @@ EACH = 6
 HELD_OUT = 1_000_000
 """Their seeds, far from those of the demonstrations."""
 EPISODES = 200
+SELDOM = 10
+"""Steps from one image to the next that a judge of images looks at."""
 CLONE = ("agent.steps=8000", "agent.activation=elu", "video=false", "tensorboard=false")
 TRAINING = {
     "total_steps": "2_000_000",
@@ -61,12 +63,12 @@ def demo(overrides: Sequence[str] = ()) -> int:
     values = dict(text.split("=", 1) for text in overrides if "=" in text)
     path = Path(values.get("run_dir") or f"runs/demo_{stamp}")
     own = [text for text in overrides if text.startswith("reward_model.")]
+    if f"reward_model.{MODEL}.input=pixels" in own:
+        own = [*(f"reward_model.{MODEL}.{key}={SELDOM}" for key in ("stride", "every")), *own]
     worlds = [f"env={ENV}"] + [t for t in overrides if t.startswith(("env.", "sim", "robot"))]
     model = [*worlds, f"reward_model={MODEL}", *own]
     judge = [*model, f"reward_model.{MODEL}.path={path}/reward"]
     chosen = [f"{key}={value}" for key, value in TRAINING.items() if key not in given]
-    if f"reward_model.{MODEL}.input=pixels" in own:
-        chosen += [f"reward_model.{MODEL}.every=10"]
     chosen += [text for text in overrides if text not in own and text not in worlds]
     if "run_dir" not in given:
         chosen += [f"run_dir={path}"]

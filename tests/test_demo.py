@@ -29,6 +29,25 @@ def test_the_policy_begins_as_the_clone_can() -> None:
     assert compose_config([f"env={ENV}", f"reward_model={MODEL}"]).reward_model[MODEL].threshold
 
 
+@pytest.mark.parametrize("seen", ["state", "pixels"])
+def test_the_reward_is_fitted_audited_and_trained_on_alike(
+    seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge of images is asked seldom, and remembers what it is asked about."""
+    steps: dict[str, list[str]] = {}
+    monkeypatch.setattr(
+        "embodied.demo._step", lambda verb, given: steps.update({verb.__name__: given})
+    )
+    monkeypatch.setattr("embodied.demo._success", lambda run: 1.0)
+    demo([f"run_dir={tmp_path}/run", f"reward_model.{MODEL}.input={seen}"])
+    told = [t for t in steps["train"] if not t.startswith(("run_dir", "agent"))]
+    asked = compose_config(told).reward_model[MODEL]
+    assert asked.input == seen and asked.stride % asked.every == 0
+    assert asked.every == (10 if seen == "pixels" else 5)
+    own = {text for text in told if text.startswith("reward_model") and "path" not in text}
+    assert own <= set(steps["fit"]) and own <= set(steps["audit"])
+
+
 def test_it_is_judged_on_every_flaw_of_the_task() -> None:
     names = _mixture().strip("[]").split(",")
     assert {"expert*12", "expert:near_miss*6", "expert:drops*6", "random*6"} <= set(names)
