@@ -172,7 +172,7 @@ def test_frames_of_an_episode_are_its_own_in_a_video_shared_by_all(
     with av.open(str(tmp_path / "cubes" / VIDEO)) as file:
         stream = file.streams.video[0]
         times = [frame.time for frame in file.decode(stream)]
-        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv444p")
     assert times == pytest.approx([i / rate_hz for i in range(16)], abs=1e-4)
     found = read_dataset(tmp_path / "cubes")
     assert found.info.rate_hz == rate_hz
