@@ -15,18 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from embodied.envs.tasks.line_reach import LineReach
-
 from benchmarks.grid import report, run_grid
 from benchmarks.learned import demonstrations, make_model, quiet_threads, train_policy
-
-
-class Ending(LineReach):
-    """`line_reach` whose episodes end at a true success, as if somebody had stopped the robot."""
-
-    def terminated(self, sim: Any, memory: Any) -> Any:
-        return self.success(sim, memory)
-
 
 TASK, MODEL, STEPS = "line_reach", "stage_aware", 1_500_000
 SHAPINGS = ("held", "delta", "potential", "none")
