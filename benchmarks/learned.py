@@ -52,10 +52,10 @@ def demonstrations(
 ) -> Dataset:
     """Successful demonstrations of varying duration, with what `model` (None: nobody) sees.
 
-    Of a `source` that may fail more are recorded than kept.
+    Of a `source` that may fail twice as many are recorded, and more, as are kept.
     """
     worlds: Any = make_env(compose_config([f"env={env}"]), num_envs=count)
-    tried = count if source == DEMONSTRATOR else count + max(4, count // 3)
+    tried = count if source == DEMONSTRATOR else 2 * count + 4
     seeds = range(1000 * seed, 1000 * seed + tried)
     needs = Needs() if model is None else model.needs
     dataset = record(worlds, [source] * tried, seeds, needs.cameras, needs.image_size)

@@ -33,6 +33,24 @@ def test_the_seed_alone_decides() -> None:
     assert not torch.equal(fitted(3, 20)[0], fitted(4, 20)[0])
 
 
+def test_the_seed_decides_what_is_dropped_as_well() -> None:
+    def with_dropout() -> torch.Tensor:
+        weight = nn.Parameter(torch.zeros(8))
+
+        def loss(noise: torch.Generator) -> torch.Tensor:
+            return ((nn.functional.dropout(weight, 0.5) - 1.0) ** 2).sum()
+
+        train_steps([weight], loss, 20, threads=1)
+        return weight.detach()
+
+    torch.manual_seed(1)
+    first = with_dropout()
+    torch.manual_seed(2)
+    expected = torch.rand(3, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(with_dropout(), first)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_a_loss_that_is_not_finite_is_one_line() -> None:
     with pytest.raises(UserError, match="fit: the loss is nan after 1 steps"):
         fitted(scale=float("nan"))
