@@ -137,6 +137,7 @@ NAMES = {
     "steps": "steps",
     "seconds": "elapsed_s",
     "success": "episode/success",
+    "length": "episode/length",
     "judged": "judge/success",
     "return": "episode/return",
     "correlation": "judge/correlation",

@@ -69,7 +69,13 @@ GRIDS = {
             "AUROC on its own policy": "policy_auroc",
         },
     ),
-    "shaping": ("{:.2f}", {"judged": "judged", "true": "true", "gap": "gap"}),
+    "shaping": (
+        "{:.2f}",
+        {
+            "success": "success", "of rollouts in training": "rollouts_successful",
+            "their progress as judged": "rollouts_valued", "gap": "gap", "steps": "length",
+        },
+    ),
     "imitation": ("{:.2f}", {"success": "success"}),
 }  # fmt: skip
 

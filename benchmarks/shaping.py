@@ -1,8 +1,9 @@
-"""Held progress, clipped differences and a potential, of one learned reward: what a policy makes
-of each, by the judge's word and by the truth.
+"""Held progress, overridden, clipped and discounted differences of one learned reward beside one
+base: what a policy makes of each, by the judge's word and by the truth.
 
-A stage-aware model is fitted to 30 demonstrations of `line_reach`; PPO then learns from it alone,
-shaped in each of the three ways, with and without the model's own success as a base.
+The base is the same for all: 1 for the true success of `line_reach`, which ends the episode. Beside
+it, PPO is paid the progress that a stage-aware model, fitted to 30 demonstrations, sees, shaped in
+each way. What is held is paid as long as the episode lasts, so it pays never to finish.
 
     python -m benchmarks.shaping [--hours H] [--seeds N] [--quick]
 """
@@ -10,39 +11,52 @@ shaped in each of the three ways, with and without the model's own success as a 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from embodied.envs.tasks.line_reach import LineReach
+
 from benchmarks.grid import report, run_grid
 from benchmarks.learned import demonstrations, make_model, quiet_threads, train_policy
+from embodied.sim import Sim
+from embodied.types import Array, Carry
 
-TASK, MODEL, STEPS = "line_reach", "stage_aware", 1_500_000
-SHAPINGS = ("held", "delta", "potential", "none")
+TASK, MODEL, STEPS, CLIP, THRESHOLD = "line_reach", "stage_aware", 600_000, 0.2, 0.9
+SHAPINGS = ("held", "override", "delta", "potential", "none")
+
+
+class Ending(LineReach):
+    """The course, over as soon as it is done: who has succeeded is paid no more."""
+
+    def terminated(self, sim: Sim, memory: Carry) -> Array:
+        return self.success(sim, memory)
 
 
 def cells() -> list[dict[str, Any]]:
-    """Each shaping beside the model's own success, and alone where it can teach by itself."""
-    rows = [{"shaping": shaping, "base": True} for shaping in SHAPINGS]
-    return rows + [{"shaping": shaping, "base": False} for shaping in ("held", "delta")]
+    return [{"shaping": shaping} for shaping in SHAPINGS]
 
 
 def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     quiet_threads()
-    model = make_model(TASK, MODEL, seed)
+    os.environ["EMBODIED_TRUST"] = "benchmarks"
+    model, shaping = make_model(TASK, MODEL, seed), cell["shaping"]
     with tempfile.TemporaryDirectory() as folder:
         model.fit(demonstrations(TASK, seed, model))
         model.save(Path(folder) / MODEL)
-        own = f"reward_model.{MODEL}"
-        overrides = [f"reward_model=[{MODEL}]", f"{own}.path={folder}/{MODEL}"]
-        overrides += [f"{own}.shaping={cell['shaping']}"]
-        if not cell["base"]:
-            overrides += [f"{own}.bonus=0.0"]  # it still says what it takes for a success
-        run = train_policy(TASK, seed, STEPS, overrides)
-    judged = [x for x in run["curve"]["judged"] if x is not None]
-    true = [x for x in run["curve"]["success"] if x is not None]
-    return run | {"judged": judged[-1], "true": true[-1], "gap": judged[-1] - true[-1]}
+        overrides = ["env.task._target_=benchmarks.shaping.Ending"]
+        overrides += ["reward_model=[env]", "reward_model.env.readout=success"]
+        if shaping != "none":
+            chosen = {"path": f"{folder}/{MODEL}", "shaping": shaping, "clip": CLIP}
+            # overridden by a success as the model sees it; the others hold it against the truth
+            chosen |= {"threshold": THRESHOLD, "bonus": float(shaping == "override")}
+            overrides[1] = f"reward_model=[env,{MODEL}]"
+            overrides += [f"reward_model.{MODEL}.{key}={value}" for key, value in chosen.items()]
+        run = train_policy(TASK, seed, STEPS, overrides, model)
+    lasts = [x for x in run["curve"]["length"] if x is not None]
+    return run | {"gap": run["rollouts_valued"] - run["rollouts_successful"], "length": lasts[-1]}
 
 
 def main() -> int:
@@ -51,11 +65,13 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one seed")
     args = parser.parse_args()
-    settings = {"task": TASK, "model": MODEL, "steps": STEPS}
+    settings = {
+        "task": TASK, "model": MODEL, "steps": STEPS, "clip": CLIP, "threshold": THRESHOLD
+    }  # fmt: skip
     seeds = range(1 if args.quick else args.seeds)
     code = run_grid("shaping", cells(), run_cell, seeds, args.hours, settings)
-    figures = ("success", "true", "judged", "gap")
-    report("shaping", cells(), args.seeds, settings, ["shaping", "base"], figures, args.quick)
+    figures = ("success", "rollouts_successful", "rollouts_valued", "gap", "length")
+    report("shaping", cells(), args.seeds, settings, ["shaping"], figures, args.quick)
     return code
 
 

@@ -78,8 +78,11 @@ def report(path: Path, figures: Mapping[str, float]) -> None:
 
 
 def is_expert(episode: Episode) -> bool:
-    """Whether an episode is a successful one of the scripted expert, without a flaw."""
-    return episode.succeeded and episode.source in ("expert", "varied")
+    """Whether an episode is a successful one of the scripted expert, disturbed or not, that has no
+    flaw."""
+    source, *more = episode.source.split(":")
+    flawless = source in ("expert", "varied") and not more or source == "noisy" and len(more) < 2
+    return episode.succeeded and flawless
 
 
 def _material(

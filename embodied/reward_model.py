@@ -132,9 +132,11 @@ class Channel:
                 f"{key}.every={self.every}: it remembers states {model.needs.stride} steps apart, "
                 "so give a divisor of that"
             )
-        if self.shaping in ("potential", "delta", "held"):
+        if self.shaping != "none":
             if model.kind not in ("potential", "success"):
                 raise UserError(f"{key}: a model of kind {model.kind!r} gives no potential")
+            if self.shaping == "override" and self.threshold is None:
+                raise UserError(f"{key}.shaping=override: give the threshold of a success too")
         elif model.kind == "potential" and self.threshold is None:
             raise UserError(f"{key}: a potential needs shaping=potential, delta or held")
 

@@ -8,6 +8,9 @@ With phi the value of a state, before and after a step:
                policy (Ng, Harada & Russell 1999) and therefore needs a base reward beside it
     delta      phi' - phi, clipped to +-clip
     held       phi', paid every step: it pays for stalling, and is here to be shown, not used
+    override   the bonus where phi' reaches the threshold, and phi' where it does not: the sparse
+               reward overrides the dense one (KAGI, Lee et al. 2024); it pays for stalling too
+               where the bonus is not worth more than all that could be held instead
 
 A truncated episode is not over, so its potential is kept (and bootstrapped by the learner).
 """
@@ -20,7 +23,7 @@ import numpy as np
 
 from embodied.types import ABSTAINED, SCORED, Array
 
-SHAPINGS = ("none", "potential", "delta", "held")
+SHAPINGS = ("none", "potential", "delta", "held", "override")
 
 
 class _Channel(Protocol):
@@ -45,6 +48,9 @@ def shape(
         reward = np.clip(after - before, -channel.clip, channel.clip)
     elif channel.shaping == "held":
         reward = after.copy()
+    elif channel.shaping == "override":
+        assert channel.threshold is not None
+        reward = np.where(after >= channel.threshold, np.float32(0.0), after)
     elif channel.threshold is not None and channel.model.kind in ("potential", "success"):
         reward = np.zeros_like(after)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,17 @@ def test_a_live_reward_model_weighs_as_its_own_column(folder: Path, conf: Path, 
     column = figures(folder, conf, tmp_path, "weights=ra_bc", "score=near")
     live = figures(folder, conf, tmp_path, "weights=ra_bc", "reward_model=near")
     assert live == pytest.approx(column, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("source", "expert"),
+    [
+        ("expert", True), ("varied", True), ("noisy", True), ("noisy:0.2", True),
+        ("expert:drops", False), ("noisy:0.2:drops", False), ("random", False), ("runs/a", False),
+    ],
+)  # fmt: skip
+def test_a_disturbed_expert_is_one_too_but_none_with_a_flaw(source: str, expert: bool) -> None:
+    assert is_expert(replace(demonstrations().episodes[0], source=source)) == expert
 
 
 def test_an_expert_is_one_that_succeeds_without_a_flaw() -> None:

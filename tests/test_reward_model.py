@@ -259,6 +259,7 @@ def test_a_state_of_other_models() -> None:
         (Scripted("progress"), {}, "kind 'progress' is none of potential, delta, success"),
         (Pays(), {"shaping": "potential"}, "a model of kind 'reward' gives no potential"),
         (Scripted("delta"), {"shaping": "held"}, "a model of kind 'delta' gives no potential"),
+        (Nearness(), {"shaping": "override"}, "shaping=override: give the threshold of a success"),
         (Nearness(), {}, "a potential needs shaping=potential, delta or held"),
         (Scripted(causal=False), {"shaping": "delta"}, "only a causal, step-wise model"),
         (Scripted(scope="episode"), {"shaping": "held"}, "only a causal, step-wise model"),

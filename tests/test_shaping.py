@@ -53,6 +53,11 @@ def test_a_reward_is_paid_where_it_was_judged() -> None:
     assert paid(Channel("done", Done()), [0] * 4, [0.5] * 4, status) == [0.5, 0, 0.5, 0]
 
 
+def test_a_success_overrides_what_is_held() -> None:
+    channel = Channel("near", Nearness(), shaping="override", threshold=0.9, bonus=2.0)
+    assert paid(channel, [0, 0, 0], [0.5, 0.9, 1.5]) == [0.5, 2.0, 2.0]  # never 0.9 + 2
+
+
 @pytest.mark.parametrize("model", [Done(), Nearness()])
 @pytest.mark.parametrize("status", [SCORED, SILENT])
 def test_a_threshold_alone_pays_only_the_bonus(model, status: int) -> None:
@@ -95,7 +100,7 @@ def best_actions(reward: np.ndarray) -> np.ndarray:
 def shaped(shaping: str, phi: np.ndarray) -> np.ndarray:
     before = np.repeat(phi[:, None], 4, axis=1).astype(np.float32)
     status = np.zeros(before.shape, np.int8)
-    channel = Channel("near", Nearness(), shaping=shaping, clip=0.5)
+    channel = Channel("near", Nearness(), shaping=shaping, clip=0.5, threshold=1.0, bonus=0.0)
     return shape(channel, before, phi[NEXT].astype(np.float32), status, NEXT == GOAL, DISCOUNT)
 
 
@@ -112,9 +117,16 @@ def test_no_potential_changes_the_best_policy(seed: int) -> None:
     assert (best_actions(BASE + shaped("potential", phi)) == best_actions(BASE)).all()
 
 
-def test_held_progress_pays_for_never_finishing() -> None:
+@pytest.mark.parametrize("shaping", ["held", "override"])
+def test_held_progress_pays_for_never_finishing(shaping: str) -> None:
     phi = np.array([(x + y) / 8 for x, y in CELLS])  # rises all the way to the goal
-    best = best_actions(BASE + shaped("held", phi))
+    best = best_actions(BASE + shaped(shaping, phi))
     beside = [k for k, cell in enumerate(CELLS) if cell in ((3, 4), (4, 3))]
     assert not best[beside][NEXT[beside] == GOAL].any()  # one step from it, it is not taken
     assert best_actions(BASE)[beside][NEXT[beside] == GOAL].all()
+
+
+def test_a_clipped_difference_pays_for_falling_and_climbing_again() -> None:
+    delta = Channel("near", Nearness(), shaping="delta", clip=0.5)
+    way = [1.0, -1.0, -0.6, -0.2, 0.2, 0.6, 1.0]  # a fall costs the clip alone; it ends as it began
+    assert sum(paid(delta, way[:-1], way[1:])) == pytest.approx(1.5)
