@@ -130,7 +130,7 @@ class StageAware(FrameJudge):
         figures = train_steps(
             self.net.parameters(),
             lambda noise: windows.loss(64 if pixels else 256, noise),
-            steps or (600 if pixels else 1500),
+            steps or 1500,
             lr=1e-3 if pixels else 2e-3,
             weight_decay=1e-2,
             seed=self.seed,
