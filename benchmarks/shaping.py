@@ -19,13 +19,22 @@ from typing import Any
 
 from embodied.envs.tasks.line_reach import LineReach
 
-from benchmarks.grid import report, run_grid
+from benchmarks import harness
+from benchmarks.curves import draw
+from benchmarks.grid import load_cells, report, run_grid
 from benchmarks.learned import demonstrations, make_model, quiet_threads, train_policy
 from embodied.sim import Sim
 from embodied.types import Array, Carry
 
 TASK, MODEL, STEPS, CLIP, THRESHOLD = "line_reach", "stage_aware", 600_000, 0.2, 0.9
-SHAPINGS = ("held", "override", "delta", "potential", "none")
+SHAPINGS = {
+    "held": "held progress",
+    "override": "overridden by success",
+    "delta": "clipped delta",
+    "potential": "potential",
+    "none": "the base alone",
+}
+LINES = {"success": "true success", "correlation": "rank correlation of judge and truth"}
 
 
 class Ending(LineReach):
@@ -72,6 +81,9 @@ def main() -> int:
     code = run_grid("shaping", cells(), run_cell, seeds, args.hours, settings)
     figures = ("success", "rollouts_successful", "rollouts_valued", "gap", "length")
     report("shaping", cells(), args.seeds, settings, ["shaping"], figures, args.quick)
+    if not args.quick:
+        rows = load_cells("shaping", settings)
+        draw(rows, SHAPINGS, "shaping", LINES, harness.RESULTS / "shaping.svg")
     return code
 
 
