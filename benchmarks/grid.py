@@ -124,9 +124,12 @@ def report(
     folder: Path | None = None,
 ) -> None:
     """Write `results/NAME.json` from what is finished: `cells` done and planned, their hours, and
-    a `table` of a row for each combination of the factors `by`, with the summary of each figure."""
-    planned = {key(cell, seed, settings) for cell in cells for seed in range(seeds)}
+    a `table` of a row for each combination of the factors `by`, in the order of `cells`, with the
+    summary of each figure."""
+    plan = [key(cell, seed, settings) for cell in cells for seed in range(seeds)]
+    planned = {known_as: place for place, known_as in enumerate(plan)}
     rows = [row for row in load_cells(name, settings, folder) if row["key"] in planned]
+    rows.sort(key=lambda row: planned[row["key"]])
     table: dict[str, dict[str, Any]] = {}
     for figure in figures:
         for group, found in summarise(rows, by, figure).items():

@@ -27,17 +27,17 @@ OTHERS = {
     "open_drawer": ("pick_cube", "stack_cube", "peg_insert"),
 }
 OWN, OF_OTHERS, EACH = 24, 2, 8
-MODELS = {
-    "stage_aware": (),
-    "hop": (),
-    "pairwise": (),
-    "ordinal": (),
-    "contrastive_progress_completion": (),
-    "perceptual": (),
-    "success": (),
-    "clock": (),
-    "always_yes": (),
-}
+MODELS = (
+    "stage_aware",
+    "hop",
+    "pairwise",
+    "ordinal",
+    "contrastive_progress_completion",
+    "perceptual",
+    "success",
+    "clock",
+    "always_yes",
+)
 VIEWS = {"hop": ("front", "wrist")}
 """Who sees more than the front camera."""
 ABLATIONS = {
@@ -61,11 +61,11 @@ FLAWS = (
 
 
 def cells() -> list[dict[str, Any]]:
-    rows = [{"task": task, "model": name, "without": ""} for task in TASKS for name in MODELS]
-    return rows + [
-        {"task": TASKS[0], "model": name, "without": text}
-        for name, texts in ABLATIONS.items()
-        for text in texts
+    return [
+        {"task": task, "model": name, "without": text}
+        for task in TASKS
+        for name in MODELS
+        for text in ("", *(ABLATIONS.get(name, ()) if task == TASKS[0] else ()))
     ]
 
 

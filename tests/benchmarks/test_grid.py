@@ -129,3 +129,6 @@ def test_a_report_tells_the_cells_that_are_planned_and_no_others(tmp_path):
     report("g", CELLS, 3, {"n": 2}, ["model"], ["score"], folder=tmp_path)
     one = json.loads((tmp_path / "g.json").read_text())["figures"]["table"]["a"]["score"]
     assert one == {"mean": 0.0, "low": None, "high": None, "seeds": 1}
+    report("g", CELLS[::-1], 3, {"n": 1}, ["model"], ["score"], folder=tmp_path)
+    table = json.loads((tmp_path / "g.json").read_text())["figures"]["table"]
+    assert list(table) == ["b", "a"]  # as planned, not as run
