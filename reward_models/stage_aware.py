@@ -20,7 +20,8 @@ Where we differ:
   For the same reason values fall off far from all demonstrations (see `Hull`).
 - Demonstrators stand still only where they are done, so a judge of states may take stillness for
   success. Hence the robot's own numbers are partly exchanged for those of any other frame, while
-  a state whose other numbers are partly another frame's is as far as the lesser of the two.
+  a state whose other numbers are partly another frame's is as far as the lesser of the two. An
+  image with a patch of an earlier moment, a thing still at its place, is no further than that one.
 """
 
 from __future__ import annotations

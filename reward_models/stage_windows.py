@@ -23,6 +23,9 @@ TOLD_RIGHT = 0.75
 MISMATCHED = 0.1
 """Share of training windows, where there are images, that show another task."""
 
+PATCH, CONTRAST, CHANGED = (0.15, 0.5), 60, 6
+"""Sides of a patch as shares of an image's, and how many of its pixels must differ by how much in
+some channel (0 to 255) to show another moment."""
 OFF, OFTEN = (3.0, 30.0), 0.5
 """By how many deviations of done frames a state is moved off them, and what share of them."""
 
@@ -52,6 +55,7 @@ class StageWindows:
         frames = wander(table, now, model.window, 2 * model.stride, model.rewind, noise)
         vector, images = table.vector[frames], [view[frames] for view in table.images]
         vector, like = self._mix(vector, now, noise)
+        like = self._patch(images, like, noise)
         off = self._shift(vector, like, noise)
         stage, within = self.stage[like], self.within[like]
         none = chance(model.wrong_instruction)
@@ -167,6 +171,34 @@ class StageWindows:
         less = columns.any(1) & (self.stage[other] < self.stage[now] - 1)
         less &= self.value[other] < self.value[like]
         return vector, torch.where(less, other, like)
+
+    def _patch(self, images: list[Tensor], like: Tensor, noise: torch.Generator) -> Tensor:
+        """Put a patch of an earlier moment of the episode into `mixed` of the windows, in place.
+
+        What it shows, a thing still at its place, is not done yet, whatever the rest looks like:
+        the lesser of the two moments counts. Returns the rows that are as far `(B,)`.
+        """
+        if not images:
+            return like
+        batch = len(like)
+        ago = torch.rand(batch, generator=noise) * (self.table.index[like] + 1)
+        other = like - ago.long()
+        chosen = torch.rand(batch, generator=noise) < self.model.mixed
+        for view, table in zip(images, self.table.images, strict=True):
+            height, width = view.shape[2:4]
+            side = PATCH[0] + (PATCH[1] - PATCH[0]) * torch.rand((batch, 2), generator=noise)
+            corner = torch.rand((batch, 2), generator=noise) * (1.0 - side)
+            down, across = torch.arange(height) / height, torch.arange(width) / width
+            rows = (down >= corner[:, :1]) & (down < (corner + side)[:, :1])
+            columns = (across >= corner[:, 1:]) & (across < (corner + side)[:, 1:])
+            inside = rows[:, :, None] & columns[:, None, :]
+            then = table[other]
+            apart = (then.int() - view[:, -1].int()).abs().amax(-1) > CONTRAST
+            shows = chosen & ((apart & inside).flatten(1).sum(1) >= CHANGED)
+            put = (inside & shows[:, None, None])[:, None, :, :, None]
+            view.copy_(torch.where(put, then[:, None], view))
+            like = torch.where(shows & (self.value[other] < self.value[like]), other, like)
+        return like
 
     def _replace(
         self, vector: Tensor, images: list[Tensor], swapped: Tensor, noise: torch.Generator

@@ -229,7 +229,7 @@ def test_stage_labels_agree_with_progress_where_time_does_not() -> None:
 
 def test_from_pixels_it_rises_and_abstains_when_blind() -> None:
     one = model(input="pixels", window=2)
-    one.fit(demonstrations(images=True), steps=200)
+    one.fit(demonstrations(images=True), steps=400)
     experts = demonstrations(3, seed=9, images=True).episodes
     told = judge(one, experts)
     assert agreement([t.value for t in told], [np.arange(len(e)) for e in experts]) > 0.8
@@ -269,3 +269,22 @@ def test_asked_rarely_it_judges_the_same(fitted: StageAware) -> None:
 def test_options_that_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         model(**options)
+
+
+def test_a_thing_still_at_its_place_is_not_done_though_the_hand_is() -> None:
+    """Done frames with the block as well where it was at first: no demonstration shows that."""
+    experts = demonstrations(4, seed=9, images=True).episodes
+    left = []
+    for episode in experts:
+        done = episode.at(np.full(6, len(episode) - 1))
+        first = episode.images["front"][0].astype(int)
+        block = first[..., 1] > np.maximum(first[..., 0], first[..., 2]) + 40
+        done.images["front"][:, block] = first[block]
+        left.append(done)
+    means = []
+    for share in (0.3, 0.0):
+        one = model(input="pixels", window=2, mixed=share, doubt=False)
+        one.fit(demonstrations(images=True), steps=300)
+        assert np.mean([told[-1] for told in values(one, experts)]) > 0.95
+        means.append(np.mean([told[-1] for told in values(one, left)]))
+    assert means[0] < means[1] - 0.05
