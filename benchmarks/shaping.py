@@ -55,13 +55,13 @@ def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         model.fit(demonstrations(TASK, seed, model))
         model.save(Path(folder) / MODEL)
-        overrides = ["env.task._target_=benchmarks.shaping.Ending"]
-        overrides += ["reward_model=[env]", "reward_model.env.readout=success"]
+        names = "env" if shaping == "none" else f"env,{MODEL}"
+        overrides = ["env.task._target_=benchmarks.shaping.Ending", f"reward_model=[{names}]"]
+        overrides += ["reward_model.env.readout=success"]
         if shaping != "none":
             chosen = {"path": f"{folder}/{MODEL}", "shaping": shaping, "clip": CLIP}
             # overridden by a success as the model sees it; the others hold it against the truth
             chosen |= {"threshold": THRESHOLD, "bonus": float(shaping == "override")}
-            overrides[1] = f"reward_model=[env,{MODEL}]"
             overrides += [f"reward_model.{MODEL}.{key}={value}" for key, value in chosen.items()]
         run = train_policy(TASK, seed, STEPS, overrides, model)
     lasts = [x for x in run["curve"]["length"] if x is not None]
