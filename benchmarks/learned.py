@@ -77,13 +77,14 @@ def held_out(
 
 
 def train_policy(
-    env: str, seed: int, steps: int, overrides: Sequence[str], judge_by: Any = None
-) -> dict[str, Any]:
+    env: str, seed: int, steps: int, overrides: Sequence[str], judge_by: Any = None,
+    when: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
+) -> dict[str, Any]:  # fmt: skip
     """Train PPO and judge the greedy policy by the env's own truth on fresh episodes.
 
     Its curve, 40 points spread over the run: steps, seconds, true and judged success, and the
     return; with `judge_by`, the reward model, how well that tells good from bad in rollouts of
-    this very policy (`policy_auroc`). The run is not kept.
+    this very policy (`policy_auroc`) after these shares of its training. The run is not kept.
     """
     with tempfile.TemporaryDirectory() as folder:
         chosen = [f"env={env}", f"seed={seed}", f"total_steps={steps}", f"run_dir={folder}/run"]
@@ -94,17 +95,19 @@ def train_policy(
         if rows[-1]["steps"] < steps:  # stopped by hand: the cell is not done, nor is the grid
             raise KeyboardInterrupt
         out = {"success": evaluate_run(path), "curve": curve(rows), "steps": rows[-1]["steps"]}
-        return out | (judge_rollouts(path, judge_by) if judge_by is not None else {})
+        return out | (judge_rollouts(path, judge_by, when) if judge_by is not None else {})
 
 
-def judge_rollouts(path: Path, model: Any, each: int = 24) -> dict[str, float]:
-    """How well a reward model judges the policy trained on it, at a quarter, half, three quarters
-    and the end of its training: AUROC of final values, success as the model sees it and in truth.
+def judge_rollouts(
+    path: Path, model: Any, when: Sequence[float], each: int = 24
+) -> dict[str, float]:
+    """How well a reward model judges the policy trained on it, after the shares `when` of its
+    training: AUROC of final values, success as the model sees it and in truth.
     """
     checkpoints = sorted((path / "checkpoints").iterdir())
-    chosen = [checkpoints[round(share * (len(checkpoints) - 1))] for share in (0.25, 0.5, 0.75, 1)]
+    chosen = [checkpoints[round(share * (len(checkpoints) - 1))] for share in when]
     cfg = open_run(path).cfg
-    worlds: Any = make_env(cfg, num_envs=4 * each)
+    worlds: Any = make_env(cfg, num_envs=len(when) * each)
     policies = {str(one): load_policy(open_run(one), worlds) for one in chosen}
     sources = [str(one) for one in chosen for _ in range(each)]
     seeds = range(2 * HELD_OUT, 2 * HELD_OUT + len(sources))

@@ -21,11 +21,14 @@ from embodied.supervised import train_steps
 from .hop_labels import fuse, potentials
 from .hop_lesson import HopLesson
 from .negatives import told_otherwise
+from .support import Support
 from .watchful import WatchfulSharpEncoder, shown
 
 PERSPECTIVES = ("incremental", "forward", "backward")
 REFERENCES = 4
 """Demonstrations whose first and last moments are shown as reference start and goal."""
+NARROW = 0.025
+"""How fast what is allowed falls off outside of where demonstrations were done (to 0.8)."""
 
 
 class Hop(FrameJudge):
@@ -45,8 +48,9 @@ class Hop(FrameJudge):
     Where we differ: every training step also asks the two anchored questions about its moments;
     the incremental hop starts from the last *fused* value, so that its drift dies out; under
     another task's words, and in another task's video, Phi is 0; a moment put together from two is
-    as far as the lesser; images that show nothing are abstained from; and values are stretched so
-    that nine tenths of the done frames get 1.
+    as far as the lesser; images that show nothing are abstained from; values are stretched so that
+    nine tenths of the done frames get 1; and being done ends where demonstrations of it do (see
+    `support`), or a policy that is paid for it stops beside the goal.
 
     `rewind` is the share of hops that go backward, `zero_hops` of those that go nowhere,
     `stage_labels=False` takes t/T for Phi.
@@ -110,6 +114,13 @@ class Hop(FrameJudge):
         value = torch.where(clear, (fused / self.net.ceiling).clamp(max=1.0), 0.0)
         return value, status, memory
 
+    def _trusted(
+        self, value: np.ndarray, vector: np.ndarray, images: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
+        allowed = torch.exp(-NARROW * self.net.done(own)[:, -1]).numpy()
+        return np.minimum(super()._trusted(value, vector, images), allowed)
+
     # --- learning
 
     def fit(
@@ -130,6 +141,8 @@ class Hop(FrameJudge):
         self.hull.learn(table.vector)
         self.learn_hues(table.images, progress)
         self.net.encoder.learn(table.vector, progress >= 1.0)
+        robot = min(dataset.info.proprio_size, self.vector_size)
+        self.net.done.learn(table.vector[:, robot:], progress >= 1.0)
         self.net.encoder.watch(table.images)
         steps = steps or (700 if self.cameras else 1500)
         figures = self._train(table, learned, kept, others, steps, 1e-3)
@@ -149,6 +162,7 @@ class Hop(FrameJudge):
         phi = potentials(dataset, self.stage_labels)
         self.hull.forget()  # one demonstration does not tell where others would be
         self.hues.forget()
+        self.net.done.forget()
         return self._train(self.table(dataset), dataset, phi, (), steps, 5e-4)
 
     def _train(
@@ -202,6 +216,7 @@ class _Net(nn.Module):
             nn.Linear(hidden, hidden // 2), nn.SiLU(),
             nn.Linear(hidden // 2, 1), nn.Tanh(),
         )  # fmt: skip
+        self.done = Support(vector_size, stages=0)
         self.register_buffer("start", torch.zeros(REFERENCES, size))
         self.register_buffer("goal", torch.zeros(REFERENCES, size))
         self.register_buffer("ceiling", torch.ones(()))

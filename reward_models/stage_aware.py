@@ -153,7 +153,7 @@ class StageAware(FrameJudge):
             self.hull.learn(rows)
             self.learn_hues(images, value)
         encoder.learn(rows, done)
-        encoder.support(rows[:, robot:], labels.stage[train], done)
+        encoder.support.learn(rows[:, robot:], done, labels.stage[train])
         encoder.watch(images)
 
     def _calibrate(self, dataset: Dataset, label: Tensor) -> None:

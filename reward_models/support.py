@@ -1,9 +1,9 @@
-"""An encoder that knows which states each stage of a task has been seen in."""
+"""Which states each stage of a task has been seen in, and an encoder that knows it."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .watchful import WatchfulSharpEncoder
 
@@ -17,35 +17,34 @@ DONE_MARGIN = 2.0
 FARTHEST = 8.0
 
 
-class SupportEncoder(WatchfulSharpEncoder):
-    """Adds how far a state is outside of what demonstrations have shown of every stage.
+class Support(nn.Module):
+    """How far a state is outside of what demonstrations have shown of every stage, and when done.
 
-    The first `stages` features say so of the stages, of the first of which nothing is outside, and
-    the next one of being done. Only numbers that are not the robot's own count: there, a policy
-    that is paid for a stage can be in no state that only a network's guess says is part of it.
+    Only numbers that are not the robot's own count: there, a policy that is paid for a stage can
+    be in no state that only a network's guess says is part of it.
     """
 
     low: Tensor
     high: Tensor
     unit: Tensor
 
-    def __init__(self, vector_size: int, cameras: int, stages: int, size: int = 64) -> None:
-        super().__init__(vector_size, cameras, size)
-        stages += 1
-        self.size += stages
-        self.register_buffer("low", torch.full((stages, vector_size), -torch.inf))
-        self.register_buffer("high", torch.full((stages, vector_size), torch.inf))
-        self.register_buffer("unit", torch.ones(stages, vector_size))
+    def __init__(self, vector_size: int, stages: int) -> None:
+        super().__init__()
+        parts = stages + 1
+        self.register_buffer("low", torch.full((parts, vector_size), -torch.inf))
+        self.register_buffer("high", torch.full((parts, vector_size), torch.inf))
+        self.register_buffer("unit", torch.ones(parts, vector_size))
 
     @torch.no_grad()
-    def support(self, rows: Tensor, stage: Tensor, done: Tensor) -> None:
+    def learn(self, rows: Tensor, done: Tensor, stage: Tensor | None = None) -> None:
         """Take the ranges of the last columns from `rows` `(K, C)`, in `stage` `(K,)` or `done`."""
-        if not rows.shape[1] or not stage.any():
+        if not rows.shape[1] or not done.any():
             return
         own = self.low.shape[1] - rows.shape[1]
         least = LEAST * rows.std(0, correction=0)
         last = len(self.low) - 1
-        parts = {k: stage == k for k in range(1, int(stage.max()) + 1)} | {last: done}
+        told = 0 if stage is None else int(stage.max())
+        parts = {k: stage == k for k in range(1, told + 1)} | {last: done}
         for k, part in parts.items():
             ends = torch.tensor([INNER, 1.0 - INNER])
             low, high = torch.quantile(rows[part], ends, dim=0)
@@ -53,11 +52,29 @@ class SupportEncoder(WatchfulSharpEncoder):
             self.low[k, own:], self.high[k, own:] = low - margin, high + margin
             self.unit[k, own:] = UNIT * (high - low) + least
 
-    def forward(self, vector: Tensor, images: list[Tensor]) -> Tensor:
+    def forget(self) -> None:
+        """Nothing is outside."""
+        self.low.fill_(-torch.inf)
+        self.high.fill_(torch.inf)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        """How far states `(n, V)` are outside of every stage, of the first of which nothing is, and
+        of being done, which is the last: `(n, stages + 1)`."""
         x = vector[:, None]
         beyond = torch.maximum(self.low - x, x - self.high).clamp(min=0.0) / self.unit
-        far = beyond.sum(-1).clamp(max=FARTHEST)
-        return torch.cat([far, super().forward(vector, images)], -1)
+        return beyond.sum(-1).clamp(max=FARTHEST)
+
+
+class SupportEncoder(WatchfulSharpEncoder):
+    """Its first `stages + 1` features are how far a state is outside, see `Support`."""
+
+    def __init__(self, vector_size: int, cameras: int, stages: int, size: int = 64) -> None:
+        super().__init__(vector_size, cameras, size)
+        self.support = Support(vector_size, stages)
+        self.size += stages + 1
+
+    def forward(self, vector: Tensor, images: list[Tensor]) -> Tensor:
+        return torch.cat([self.support(vector), super().forward(vector, images)], -1)
 
 
 def outside(features: Tensor, stages: int) -> Tensor:

@@ -230,6 +230,20 @@ def test_stages_are_what_frees_it_from_time() -> None:
     assert error[True] < 0.6 * error[False]
 
 
+def test_being_done_ends_where_demonstrations_of_it_do() -> None:
+    model, episode = again(fitted()), demonstrations(1, seed=7).episodes[0]
+    model.hull.forget()
+    model.net.ceiling.fill_(1e-3)  # whatever it sees, it takes for a success
+    beside = episode.state.copy()
+    beside[:, 5] += 0.6  # of the goal
+    done = np.flatnonzero(episode.success)
+    there, missed = judge(model, [episode, replace(episode, state=beside)])
+    assert (there.value[done] == 1.0).all()
+    assert (missed.value[done] < 0.95).all() and (missed.value[done] > 0.8).all()
+    model.net.done.forget()
+    assert (judge(model, [replace(episode, state=beside)])[0].value[done] == 1.0).all()
+
+
 def test_one_demonstration_adapts_it_to_a_mirrored_world() -> None:
     model, experts = again(fitted()), _mirrored(demonstrations(5, seed=7))
     goal, before = model.net.goal.clone(), _error(model, experts)

@@ -11,7 +11,7 @@ def encoder() -> SupportEncoder:
     found = SupportEncoder(2, 0, stages=3)
     reached = torch.cat([torch.linspace(0, 1, 101), torch.linspace(2, 5, 101)])
     stage = torch.cat([torch.ones(101), torch.full((101,), 2)]).long()
-    found.support(reached[:, None], stage, reached >= 4.0)
+    found.support.learn(reached[:, None], reached >= 4.0, stage)
     return found
 
 
@@ -46,5 +46,5 @@ def test_the_robots_own_numbers_and_the_first_stage_have_no_range() -> None:
 def test_without_stages_or_without_other_numbers_nothing_is_outside() -> None:
     for columns, stage in ((1, torch.zeros(5)), (0, torch.ones(5))):
         found = SupportEncoder(2, 0, stages=3)
-        found.support(torch.rand(5, columns), stage.long(), stage.bool())
+        found.support.learn(torch.rand(5, columns), stage.bool(), stage.long())
         assert (far(found, -1e6, 1e6) == 0.0).all()
