@@ -138,7 +138,7 @@ class Channel:
             if self.shaping == "override" and self.threshold is None:
                 raise UserError(f"{key}.shaping=override: give the threshold of a success too")
         elif model.kind == "potential" and self.threshold is None:
-            raise UserError(f"{key}: a potential needs shaping=potential, delta or held")
+            raise UserError(f"{key}: a potential needs shaping=potential, delta, held or override")
 
     @property
     def gives_base(self) -> bool:

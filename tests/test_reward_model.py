@@ -260,7 +260,7 @@ def test_a_state_of_other_models() -> None:
         (Pays(), {"shaping": "potential"}, "a model of kind 'reward' gives no potential"),
         (Scripted("delta"), {"shaping": "held"}, "a model of kind 'delta' gives no potential"),
         (Nearness(), {"shaping": "override"}, "shaping=override: give the threshold of a success"),
-        (Nearness(), {}, "a potential needs shaping=potential, delta or held"),
+        (Nearness(), {}, "a potential needs shaping=potential, delta, held or override"),
         (Scripted(causal=False), {"shaping": "delta"}, "only a causal, step-wise model"),
         (Scripted(scope="episode"), {"shaping": "held"}, "only a causal, step-wise model"),
     ],
