@@ -37,7 +37,7 @@ TASKS = {"pick_cube": 1_300_000, "open_drawer": 1_300_000}
 MISS, MISSES = f"{SHOWN_BY}:near_miss", 30
 """Whom the policy that all begin with is a clone of, who pulls in front of the handle and carries
 the cube 5 cm beside the goal, and how many episodes; one that succeeds by chance is left out. From
-clones of demonstrations that succeed, however few, chance does what a sparse reward needs."""
+clones of demonstrations that succeed chance often does what a sparse reward needs."""
 OF_MISSES = 3 * HELD_OUT
 """Their first seed."""
 WHEN = (0.0, 0.1, 0.25, 1.0)
