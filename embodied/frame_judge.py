@@ -23,11 +23,15 @@ from embodied.hues import Hues
 from embodied.hull import Hull
 from embodied.language import embed
 from embodied.nets import load_weights
+from embodied.places import Places, places
 from embodied.reward_model import Needs
 from embodied.spaces import to_vector, vector_keys, vector_size
 from embodied.types import SCORED, SILENT, Array, Carry, Moment, Obs, Score, Trajectory
 
 INPUTS = ("state", "pixels")
+KEPT = ("past", "age", "began")
+"""What is carried beside what a subclass remembers: earlier states, steps, the first image's
+places."""
 
 
 class FrameJudge:
@@ -39,7 +43,8 @@ class FrameJudge:
     and the robot's own part of the observation, its first `proprio_size` numbers.
 
     Values fall off where no demonstration has been (see `Hull`), since a policy that is paid for
-    them goes there as well, and are no higher than what the first camera shows allows (see `Hues`).
+    them goes there as well, and are no higher than what the first camera shows allows (see `Hues`
+    and `Places`).
 
     Subclasses set `self.net`, a module with an `encoder`, and define `read` and `fit`.
     """
@@ -71,7 +76,7 @@ class FrameJudge:
         self.cameras = tuple(cameras) if input == "pixels" else ()
         self.vector_size = (proprio_size or size) if input == "pixels" else size
         self.hull = Hull(self.vector_size, min(proprio_size or size, self.vector_size))
-        self.hues = Hues()
+        self.hues, self.places = Hues(), Places()
         self.instructions = tuple(instructions)
         self.needs = Needs(cameras=self.cameras, stride=stride if window > 1 else 0)
         self.fitted = False
@@ -107,8 +112,10 @@ class FrameJudge:
         window = features[:, None].expand(-1, self.window, -1)
         text = self._text(moment.instructions, rows, len(mask))
         told, _, memory = self.read(window, text, self.memory_rows(features), first=True)
-        value[rows] = self._trusted(told.numpy(), vector, images)
         memory |= {"past": window[:, 1:], "age": torch.zeros(len(rows), dtype=torch.int64)}
+        if self.cameras:
+            memory["began"] = places(_tensor(images[0]))
+        value[rows] = self._trusted(told.numpy(), vector, images, memory.get("began"))
         new = {}
         for name, part in memory.items():
             whole = np.zeros((len(mask), *part.shape[1:]), part.numpy().dtype)
@@ -133,7 +140,8 @@ class FrameJudge:
                 features = self._encode(following[t, rows], images)
                 text = self._text(traj.instructions, rows, traj.shape[1])
                 told, status[t, rows] = self._advance(carry, rows, features, text)
-                value[t, rows] = self._trusted(told, following[t, rows], images)
+                began = torch.from_numpy(carry["began"][rows]) if self.cameras else None
+                value[t, rows] = self._trusted(told, following[t, rows], images, began)
         return carry, Score(value, status)
 
     def _asked(self, traj: Trajectory, t: int) -> Array:
@@ -148,11 +156,7 @@ class FrameJudge:
         """Judge the next state of worlds `rows`, and remember it, in place."""
         past = torch.from_numpy(carry["past"][rows])
         window = torch.cat([past, features[:, None]], 1)
-        memory = {
-            name: torch.from_numpy(part[rows])
-            for name, part in carry.items()
-            if name not in ("past", "age")
-        }
+        memory = {k: torch.from_numpy(v[rows]) for k, v in carry.items() if k not in KEPT}
         value, status, memory = self.read(window, text, memory, first=False)
         for name, part in memory.items():
             carry[name][rows] = part.numpy()
@@ -173,18 +177,23 @@ class FrameJudge:
         """Features `(n, F)` of moments: state vectors `(n, D)` and one image batch a camera."""
         encoder = self.net.encoder
         assert isinstance(encoder, Encoder)
-        own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
-        return encoder(own, [torch.from_numpy(np.ascontiguousarray(image)) for image in images])
+        own = _tensor(vector[:, : self.vector_size])
+        return encoder(own, [_tensor(image) for image in images])
 
     def _trusted(
-        self, value: np.ndarray, vector: np.ndarray, images: Sequence[np.ndarray]
+        self,
+        value: np.ndarray,
+        vector: np.ndarray,
+        images: Sequence[np.ndarray],
+        began: Tensor | None,
     ) -> np.ndarray:
-        """What is left of values `(n,)` of moments that are encoded as in `_encode`."""
-        own = np.ascontiguousarray(vector[:, : self.vector_size])
-        value = value * self.hull(torch.from_numpy(own)).numpy()
-        if not self.cameras:
+        """What is left of values `(n,)` of moments that are encoded as in `_encode`; `began` are
+        the places that the first images of their episodes show."""
+        value = value * self.hull(_tensor(vector[:, : self.vector_size])).numpy()
+        if began is None:
             return value
-        allowed = self.hues(torch.from_numpy(np.ascontiguousarray(images[0])))
+        image = _tensor(images[0])
+        allowed = torch.minimum(self.hues(image), self.places(began, places(image)))
         return np.minimum(value, self.value_range[1] * allowed.numpy())
 
     def _text(self, instructions: Sequence[str], rows: Array, count: int) -> Tensor:
@@ -201,10 +210,16 @@ class FrameJudge:
 
     # --- data and files
 
-    def learn_hues(self, images: Sequence[Tensor], progress: Tensor) -> None:
-        """Take what the first camera, if there is one, shows at `progress` `(K,)`."""
-        if self.cameras:
-            self.hues.learn(images[0], progress)
+    def learn_colours(self, table: FrameTable, rows: Tensor, progress: Tensor) -> None:
+        """Take what the first camera, if there is one, shows in `rows` `(K,)` of a table, at
+        `progress` `(K,)`."""
+        if not self.cameras:
+            return
+        images = table.images[0][rows]
+        self.hues.learn(images, progress)
+        now = torch.cat([places(part) for part in images.split(256)])
+        began = places(table.images[0][table.start])[table.episode[rows]]
+        self.places.learn(began, now, progress >= 1.0 - 1e-6)
 
     def table(self, dataset: Any) -> FrameTable:
         """The frames of a dataset as this model sees them. Raises `UserError` where it cannot."""
@@ -226,6 +241,7 @@ class FrameJudge:
             "net": self.net.state_dict(),
             "hull": self.hull.state_dict(),
             "hues": self.hues.state_dict(),
+            "places": self.places.state_dict(),
             "fitted": self.fitted,
         }
 
@@ -235,7 +251,12 @@ class FrameJudge:
         load_weights(self.net, state["net"])
         load_weights(self.hull, state.get("hull", {}))
         load_weights(self.hues, state.get("hues", {}))
+        load_weights(self.places, state.get("places", {}))
         self.fitted = bool(state["fitted"])
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _option(model: object) -> str:

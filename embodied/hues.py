@@ -71,16 +71,27 @@ def hues(images: Tensor) -> Tensor:
     Of means of 2x2 pixels, which is what a video keeps of colours.
     """
     view = functional.avg_pool2d(images.permute(0, 3, 1, 2).float(), 2)
+    below, beside, weight = coloured(view, CHROMA)
+    weight = weight * (4096.0 / weight.shape[1])
+    out = torch.zeros(len(images), HUES)
+    out.scatter_add_(1, below, weight * (1.0 - beside))
+    return out.scatter_add_(1, (below + 1) % HUES, weight * beside)
+
+
+def coloured(view: Tensor, chroma: tuple[float, float]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the P pixels of each image `(n, 3, H, W)`, `(n, P)` each: the hue below theirs, how far
+    theirs is on the way to the next (0 to 1), and how much of a colour they have (0 to 1).
+
+    From the first number of `chroma` on, a difference between a pixel's brightest and darkest
+    channel, it has a colour, and fully from the second on.
+    """
     red, green, blue = view.flatten(2).unbind(1)
     top = torch.maximum(torch.maximum(red, green), blue)
-    chroma = top - torch.minimum(torch.minimum(red, green), blue)
-    each = chroma.clamp(min=1.0)
+    spread = top - torch.minimum(torch.minimum(red, green), blue)
+    each = spread.clamp(min=1.0)
     sixth = torch.where(top == green, 2.0 + (blue - red) / each, 4.0 + (red - green) / each)
     sixth = torch.where(top == red, (green - blue) / each % 6.0, sixth)
-    weight = ((chroma - CHROMA[0]) / (CHROMA[1] - CHROMA[0])).clamp(0.0, 1.0)
-    weight = weight * (4096.0 / weight.shape[1])
+    weight = ((spread - chroma[0]) / (chroma[1] - chroma[0])).clamp(0.0, 1.0)
     place = sixth * (HUES / 6)
     below = place.floor()
-    out = torch.zeros(len(images), HUES)
-    out.scatter_add_(1, below.long() % HUES, weight * (1.0 - (place - below)))
-    return out.scatter_add_(1, (below.long() + 1) % HUES, weight * (place - below))
+    return below.long() % HUES, place - below, weight

@@ -119,7 +119,7 @@ class ContrastiveProgressCompletion(FrameJudge):
         moments = _Moments(self, table, share, torch.from_numpy(~held_out), dataset, others)
         images = [view[moments.rows] for view in table.images]
         self.hull.learn(table.vector[moments.rows])
-        self.learn_hues(images, share[moments.rows])
+        self.learn_colours(table, moments.rows, share[moments.rows])
         self.net.encoder.norm.update(table.vector[moments.rows])
         self.net.encoder.watch(images)
         self.net.train()

@@ -115,11 +115,15 @@ class Hop(FrameJudge):
         return value, status, memory
 
     def _trusted(
-        self, value: np.ndarray, vector: np.ndarray, images: Sequence[np.ndarray]
+        self,
+        value: np.ndarray,
+        vector: np.ndarray,
+        images: Sequence[np.ndarray],
+        began: Tensor | None,
     ) -> np.ndarray:
         own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
         allowed = torch.exp(-NARROW * self.net.done(own)[:, -1]).numpy()
-        return np.minimum(super()._trusted(value, vector, images), allowed)
+        return np.minimum(super()._trusted(value, vector, images, began), allowed)
 
     # --- learning
 
@@ -139,7 +143,7 @@ class Hop(FrameJudge):
         table = self.table(learned)
         progress = torch.from_numpy(np.concatenate(kept))
         self.hull.learn(table.vector)
-        self.learn_hues(table.images, progress)
+        self.learn_colours(table, torch.arange(len(table)), progress)
         self.net.encoder.learn(table.vector, progress >= 1.0)
         robot = min(dataset.info.proprio_size, self.vector_size)
         self.net.done.learn(table.vector[:, robot:], progress >= 1.0)
@@ -162,6 +166,7 @@ class Hop(FrameJudge):
         phi = potentials(dataset, self.stage_labels)
         self.hull.forget()  # one demonstration does not tell where others would be
         self.hues.forget()
+        self.places.forget()
         self.net.done.forget()
         return self._train(self.table(dataset), dataset, phi, (), steps, 5e-4)
 

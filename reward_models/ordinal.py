@@ -116,7 +116,7 @@ class Ordinal(FrameJudge):
         clips = _Clips(self, table, scores, torch.from_numpy(~held_out), dataset, others)
         images = [view[clips.rows] for view in table.images]
         self.hull.learn(table.vector[clips.rows])
-        self.learn_hues(images, time_shares(dataset)[clips.rows])
+        self.learn_colours(table, clips.rows, time_shares(dataset)[clips.rows])
         self.net.encoder.norm.update(table.vector[clips.rows])
         self.net.encoder.watch(images)
         self.net.train()

@@ -119,7 +119,7 @@ class Pairwise(FrameJudge):
         if not critique(lesson.table, lesson.table.start, last).any():
             raise UserError("no episode ends otherwise than it starts: there is nothing to learn")
         self.hull.learn(lesson.table.vector)
-        self.learn_hues(lesson.table.images, time_shares(learned))
+        self.learn_colours(lesson.table, torch.arange(len(lesson.table)), time_shares(learned))
         self.net.encoder.learn(lesson.table.vector, lesson.done > 0.5)
         self.net.encoder.watch(lesson.table.images)
         steps = steps or (700 if self.cameras else 1500)

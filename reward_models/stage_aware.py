@@ -149,9 +149,10 @@ class StageAware(FrameJudge):
         images, done = [view[train] for view in table.images], value >= 1.0
         self.hull.forget()
         self.hues.forget()
+        self.places.forget()
         if self.doubt:
             self.hull.learn(rows)
-            self.learn_hues(images, value)
+            self.learn_colours(table, train, value)
         encoder.learn(rows, done)
         encoder.support.learn(rows[:, robot:], done, labels.stage[train])
         encoder.watch(images)

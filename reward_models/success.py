@@ -84,7 +84,7 @@ class SuccessClassifier(FrameJudge):
         wrong = torch.from_numpy(embed(list(told)).astype(np.float32))
         images = [view[train] for view in table.images]
         self.hull.learn(table.vector[train])
-        self.learn_hues(images, table.success[train].float())
+        self.learn_colours(table, train, table.success[train].float())
         self.net.encoder.norm.update(table.vector[train])
         self.net.encoder.watch(images)
         self.net.train()

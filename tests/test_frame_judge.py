@@ -122,14 +122,37 @@ def test_a_value_is_no_higher_than_the_colours_in_view_allow() -> None:
     plain, green = episode(6, 4, True), episode(6, 4, True)
     green.images["front"][3:, :4, :4] = (0, 200, 0)
     model = Window(input="pixels", window=1)
-    images = torch.from_numpy(plain.images["front"])
-    model.learn_hues([images[:2]], torch.tensor([0.0, 1.0]))
+    table = model.table(dataset(plain))
+    model.learn_colours(table, torch.arange(2), torch.tensor([0.0, 1.0]))
     told = [judge(model, [one])[0].value for one in (plain, green)]
     assert (told[0][:3] == told[1][:3]).all() and (told[1][3:] < 1.0).all()
     assert told[0][4:].tolist() == [8.0, 9.0]
     again = Window(input="pixels", window=1)
     again.load_state_dict(model.state_dict())
     assert (judge(again, [green])[0].value == told[1]).all()
+
+
+def test_a_value_is_no_higher_than_the_places_of_colours_allow() -> None:
+    def clip(goal: int, end: int) -> Episode:
+        """A red thing that is brought from afar to `end`, over or past a green one at `goal`."""
+        one = episode(3, 5, True)
+        shown = np.full((3, 64, 64, 3), 207, np.uint8)  # which it tells as 7
+        shown[:, goal : goal + 4, goal : goal + 4] = (0, 200, 0)
+        for t, (row, column) in enumerate([(goal + 20, goal - 10), (goal - 10, goal), (end, end)]):
+            shown[t, row : row + 4, column : column + 4] = (200, 0, 0)
+        one.images["front"] = shown
+        return one
+
+    model, again = Window(input="pixels", window=1), Window(input="pixels", window=1)
+    model.value_range = again.value_range = (0.0, 7.0)
+    table = model.table(dataset(*(clip(goal, goal) for goal in range(20, 36))))
+    before = [told.value[-1] for told in judge(model, [clip(30, 30), clip(30, 33)])]
+    model.learn_colours(table, torch.arange(len(table)), (table.index == 2).float())
+    model.hues.forget()
+    again.load_state_dict(model.state_dict())
+    after = [told.value[-1] for told in judge(again, [clip(30, 30), clip(30, 33)])]
+    assert before == [7.0, 7.0]
+    assert after == pytest.approx([7.0, 5.6])
 
 
 def test_a_state_that_cannot_be_judged_has_the_lowest_value() -> None:
