@@ -33,7 +33,7 @@ class Vision(nn.Module):
         self.out = nn.Linear(4 * channels, VISION_SIZE)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = images.float().permute(0, 3, 1, 2) / 127.5 - 1.0
+        x = images.float().div_(127.5).sub_(1.0).permute(0, 3, 1, 2)
         x = self.convolutions(x)
         batch, channels, height, width = x.shape
         weight = torch.softmax(self.sharpness * x.flatten(2), -1).view_as(x)
@@ -85,19 +85,35 @@ def augment(images: Tensor, noise: torch.Generator, shift_px: int = 3) -> Tensor
     What a camera does to a picture without changing what is happening in it.
     """
     count, height, width, _ = images.shape
-    move = torch.randint(-shift_px, shift_px + 1, (2, count, 1), generator=noise)
-    rows = (torch.arange(height) + move[0]).clamp(0, height - 1)
-    columns = (torch.arange(width) + move[1]).clamp(0, width - 1)
-    out = images[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]].float()
+    move = torch.randint(-shift_px, shift_px + 1, (2, count), generator=noise)
     light = 0.65 + 0.7 * torch.rand((count, 1, 1, 3), generator=noise).mean(-1, keepdim=True)
     tint = 0.95 + 0.1 * torch.rand((count, 1, 1, 3), generator=noise)
-    out = out * light * tint
     size = torch.rand((count, 2), generator=noise) * 0.5
     corner = torch.rand((count, 2), generator=noise) * (1.0 - size)
-    down, across = torch.arange(height) / height, torch.arange(width) / width
-    covered = (down >= corner[:, :1]) & (down < (corner + size)[:, :1])
-    covered_across = (across >= corner[:, 1:]) & (across < (corner + size)[:, 1:])
-    covered = covered[:, :, None] & covered_across[:, None, :]
-    covered &= (torch.rand(count, generator=noise) < 0.3)[:, None, None]
-    shade = 255.0 * torch.rand((count, 1, 1, 3), generator=noise)
-    return torch.where(covered[..., None], shade, out).clamp(0, 255).to(torch.uint8)
+    chosen = torch.rand(count, generator=noise) < 0.3
+    shade = (255.0 * torch.rand((count, 3), generator=noise)).to(torch.uint8)
+    out = _shift(images, *move).float().mul_(light * tint).clamp_(max=255.0).to(torch.uint8)
+    sides = torch.tensor([height, width])
+    first, last = ((part * sides).ceil().long().tolist() for part in (corner, corner + size))
+    for k in chosen.nonzero().flatten().tolist():
+        (top, left), (bottom, right) = first[k], last[k]
+        out[k, top:bottom, left:right] = shade[k]
+    return out
+
+
+def _shift(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Images moved by so many pixels `(B,)` each; what comes in is the edge, repeated."""
+    count, height, width, _ = images.shape
+    rows = (torch.arange(height) + down[:, None]).clamp(0, height - 1)
+    rows += height * torch.arange(count)[:, None]
+    out = images.reshape(count * height, -1).index_select(0, rows.flatten()).view(images.shape)
+    for step in across.unique().tolist():
+        if step:
+            mine = (across == step).nonzero().flatten()
+            before, after = out[mine], out[mine]
+            if step > 0:
+                after[:, :, :-step], after[:, :, -step:] = before[:, :, step:], before[:, :, -1:]
+            else:
+                after[:, :, -step:], after[:, :, :-step] = before[:, :, :step], before[:, :, :1]
+            out[mine] = after
+    return out

@@ -23,7 +23,7 @@ from embodied.hues import Hues
 from embodied.hull import Hull
 from embodied.language import embed
 from embodied.nets import load_weights
-from embodied.places import Places, places
+from embodied.places import LEAST, Places, places
 from embodied.reward_model import Needs
 from embodied.spaces import to_vector, vector_keys, vector_size
 from embodied.types import SCORED, SILENT, Array, Carry, Moment, Obs, Score, Trajectory
@@ -192,9 +192,13 @@ class FrameJudge:
         value = value * self.hull(_tensor(vector[:, : self.vector_size])).numpy()
         if began is None:
             return value
-        image = _tensor(images[0])
-        allowed = torch.minimum(self.hues(image), self.places(began, places(image)))
-        return np.minimum(value, self.value_range[1] * allowed.numpy())
+        image, top = _tensor(images[0]), self.value_range[1]
+        value = np.minimum(value, top * self.hues(image).numpy())
+        rows = np.flatnonzero(value > LEAST * top)
+        if len(rows):
+            allowed = self.places(began[rows], places(image[rows]))
+            value[rows] = np.minimum(value[rows], top * allowed.numpy())
+        return value
 
     def _text(self, instructions: Sequence[str], rows: Array, count: int) -> Tensor:
         known = instructions or self.instructions[:1] * count or ("",) * count

@@ -26,13 +26,16 @@ directions, and things moved that far at all."""
 MARGIN_PX, DOUBT = 0.75, 2.0
 """By how much ranges are widened, and how fast a value falls off outside (to 1/e in 0.5 pixels)."""
 
+LEAST = 1.0 - 1.0 / BANDS
+"""What may be said in any case: the rest is for what is in its place."""
+
 
 class Places(nn.Module):
     """How far each colour is from where each other one was at the start, when a task is done.
 
     In pixels of an image of 64x64, in four directions (an octagon). Most pairs of colours say
     nothing; those whose ranges are narrow when done, and only then, must be inside: else a value is
-    no higher than Hues' last fifth begins. A colour that is out of sight says nothing.
+    no higher than `LEAST`. A colour that is out of sight says nothing.
     """
 
     low: Tensor
@@ -69,7 +72,7 @@ class Places(nn.Module):
         way, seen = _way(start, now)
         beyond = torch.maximum(self.low - way, way - self.high).clamp(min=0.0).amax(-1)
         farthest = torch.where(seen, beyond, 0.0).flatten(1).amax(1)
-        return torch.exp(-DOUBT * farthest).clamp(min=1.0 - 1.0 / BANDS)
+        return torch.exp(-DOUBT * farthest).clamp(min=LEAST)
 
 
 def places(images: Tensor) -> Tensor:
@@ -80,13 +83,15 @@ def places(images: Tensor) -> Tensor:
     height, width = images.shape[1:3]
     down, across = torch.arange(height) * (64.0 / height), torch.arange(width) * (64.0 / width)
     below, beside, weight = coloured(images.permute(0, 3, 1, 2).float(), FAINT)
-    weight = weight * (4096.0 / (height * width))
-    out = torch.zeros(len(images), HUES, 3)
-    ones = torch.ones(height, width)
-    for k, part in enumerate((ones, down[:, None] * ones, across * ones)):
-        share = weight * part.flatten()
-        out[..., k].scatter_add_(1, below, share * (1.0 - beside))
-        out[..., k].scatter_add_(1, (below + 1) % HUES, share * beside)
+    image, pixel = weight.nonzero(as_tuple=True)
+    below, beside, weight = (part[image, pixel] for part in (below, beside, weight))
+    sized = weight * (4096.0 / (height * width))
+    row, column = down[pixel // width], across[pixel % width]
+    told = sized[:, None] * torch.stack([torch.ones_like(row), row, column], -1)
+    out = torch.zeros(len(images) * HUES, 3)
+    out.index_add_(0, image * HUES + below, told * (1.0 - beside)[:, None])
+    out.index_add_(0, image * HUES + (below + 1) % HUES, told * beside[:, None])
+    out = out.view(len(images), HUES, 3)
     out[..., 1:] /= out[..., :1].clamp(min=1e-6)
     return out
 

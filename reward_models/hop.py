@@ -27,8 +27,6 @@ from .watchful import WatchfulSharpEncoder, shown
 PERSPECTIVES = ("incremental", "forward", "backward")
 REFERENCES = 4
 """Demonstrations whose first and last moments are shown as reference start and goal."""
-NARROW = 0.025
-"""How fast what is allowed falls off outside of where demonstrations were done (to 0.8)."""
 
 
 class Hop(FrameJudge):
@@ -49,8 +47,9 @@ class Hop(FrameJudge):
     the incremental hop starts from the last *fused* value, so that its drift dies out; under
     another task's words, and in another task's video, Phi is 0; a moment put together from two is
     as far as the lesser; images that show nothing are abstained from; values are stretched so that
-    nine tenths of the done frames get 1; and being done ends where demonstrations of it do (see
-    `support`), or a policy that is paid for it stops beside the goal.
+    nine tenths of the done frames get 1; and values fall off with the distance from where
+    demonstrations were done (see `support`): a policy that is paid for them does not stop beside
+    the goal, and finds a way uphill where no demonstration went.
 
     `rewind` is the share of hops that go backward, `zero_hops` of those that go nowhere,
     `stage_labels=False` takes t/T for Phi.
@@ -122,8 +121,8 @@ class Hop(FrameJudge):
         began: Tensor | None,
     ) -> np.ndarray:
         own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
-        allowed = torch.exp(-NARROW * self.net.done(own)[:, -1]).numpy()
-        return np.minimum(super()._trusted(value, vector, images, began), allowed)
+        told = super()._trusted(value, vector, images, began)
+        return np.minimum(told, self.net.done.allowed(own).numpy())
 
     # --- learning
 

@@ -17,7 +17,8 @@ Where we differ:
   reach 1, and the least of several networks' values counts.
 - A stage, and being done, ends where demonstrations of it do (see `support`), however sure the
   network is: a policy that is paid for what it guesses far from them finds what it guesses wrong.
-  For the same reason values fall off far from all demonstrations (see `Hull`).
+  For the same reason values fall off far from all demonstrations (see `Hull`), and with the
+  distance from where they were done, so that there is a way uphill where none of them went.
 - Demonstrators stand still only where they are done, so a judge of states may take stillness for
   success. Hence the robot's own numbers are partly exchanged for those of any other frame, while
   a state whose other numbers are partly another frame's is as far as the lesser of the two. An
@@ -44,7 +45,7 @@ from embodied.supervised import train_steps
 
 from .stage_windows import StageWindows
 from .stages import StageLabels
-from .support import SupportEncoder, outside
+from .support import FAR, SupportEncoder, outside
 from .watchful import shown
 
 MOST_STAGES = 16
@@ -106,6 +107,19 @@ class StageAware(FrameJudge):
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         clear, status = shown(window[:, -1])
         return self.net.value(window, text) * clear, status, {}
+
+    def _trusted(
+        self,
+        value: np.ndarray,
+        vector: np.ndarray,
+        images: Sequence[np.ndarray],
+        began: Tensor | None,
+    ) -> np.ndarray:
+        told = super()._trusted(value, vector, images, began)
+        if not self.doubt:
+            return told
+        own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
+        return np.minimum(told, self.net.encoder.support.allowed(own).numpy())
 
     def fit(
         self, dataset: Dataset, others: Sequence[Dataset] = (), steps: int | None = None
@@ -216,7 +230,8 @@ class _Net(nn.Module):
         logits = LOUDEST * torch.tanh(logits / LOUDEST) - DOUBT * far[:, :-1]
         within = torch.sigmoid(within)
         last = torch.arange(MOST_STAGES) == (self.shares > 0.0).sum() - 1
-        within = torch.where(last, within * torch.exp(-NARROW * far[:, -1:]), within)
+        near = torch.exp(-NARROW * far[:, -1:].clamp(max=FAR))
+        within = torch.where(last, within * near, within)
         return logits.masked_fill(self.shares <= 0.0, -1e9), within
 
     def value(self, window: Tensor, text: Tensor) -> Tensor:

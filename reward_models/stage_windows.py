@@ -183,21 +183,24 @@ class StageWindows:
         batch = len(like)
         ago = torch.rand(batch, generator=noise) * (self.table.index[like] + 1)
         other = like - ago.long()
-        chosen = torch.rand(batch, generator=noise) < self.model.mixed
+        mine = (torch.rand(batch, generator=noise) < self.model.mixed).nonzero().flatten()
         for view, table in zip(images, self.table.images, strict=True):
             height, width = view.shape[2:4]
             side = PATCH[0] + (PATCH[1] - PATCH[0]) * torch.rand((batch, 2), generator=noise)
-            corner = torch.rand((batch, 2), generator=noise) * (1.0 - side)
+            corner = (torch.rand((batch, 2), generator=noise) * (1.0 - side))[mine]
+            end = corner + side[mine]
             down, across = torch.arange(height) / height, torch.arange(width) / width
-            rows = (down >= corner[:, :1]) & (down < (corner + side)[:, :1])
-            columns = (across >= corner[:, 1:]) & (across < (corner + side)[:, 1:])
+            rows = (down >= corner[:, :1]) & (down < end[:, :1])
+            columns = (across >= corner[:, 1:]) & (across < end[:, 1:])
             inside = rows[:, :, None] & columns[:, None, :]
-            then = table[other]
-            apart = (then.int() - view[:, -1].int()).abs().amax(-1) > CONTRAST
-            shows = chosen & ((apart & inside).flatten(1).sum(1) >= CHANGED)
+            part, then = view[mine], table[other[mine]]
+            apart = (then.int() - part[:, -1].int()).abs().amax(-1) > CONTRAST
+            shows = (apart & inside).flatten(1).sum(1) >= CHANGED
             put = (inside & shows[:, None, None])[:, None, :, :, None]
-            view.copy_(torch.where(put, then[:, None], view))
-            like = torch.where(shows & (self.value[other] < self.value[like]), other, like)
+            view[mine] = torch.where(put, then[:, None], part)
+            chosen = mine[shows & (self.value[other[mine]] < self.value[like[mine]])]
+            like = like.clone()
+            like[chosen] = other[chosen]
         return like
 
     def _replace(

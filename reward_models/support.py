@@ -14,7 +14,11 @@ MARGIN, UNIT, LEAST = 0.1, 0.125, 0.01
 deviations of all states."""
 DONE_MARGIN = 2.0
 """The share for being done: demonstrators are more precise than they have to be."""
-FARTHEST = 8.0
+FAR = 8.0
+"""From where on distance counts by its logarithm: what is far off can still be farther."""
+NARROW = 0.025
+"""How fast what is allowed falls off outside of where demonstrations were done (to 0.8 at `FAR`,
+to 0.6 at ten times that)."""
 
 
 class Support(nn.Module):
@@ -62,7 +66,13 @@ class Support(nn.Module):
         of being done, which is the last: `(n, stages + 1)`."""
         x = vector[:, None]
         beyond = torch.maximum(self.low - x, x - self.high).clamp(min=0.0) / self.unit
-        return beyond.sum(-1).clamp(max=FARTHEST)
+        return FAR * torch.log1p(beyond.sum(-1) / FAR)
+
+    def allowed(self, vector: Tensor) -> Tensor:
+        """The most that may be said of states `(n, V)`, `(n,)`: 1 where demonstrations were done,
+        and the less the farther from there. What a network guesses between is flat where no
+        demonstration went, and a policy that is there would not know which way is better."""
+        return torch.exp(-NARROW * self(vector)[:, -1])
 
 
 class SupportEncoder(WatchfulSharpEncoder):

@@ -8,12 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from embodied.hues import BANDS, HUES
-from embodied.places import DOUBT, MARGIN_PX, NARROW, SEEN_PX, Places, places
+from embodied.hues import HUES
+from embodied.places import DOUBT, LEAST, MARGIN_PX, NARROW, SEEN_PX, Places, places
 
 TABLE, RED, GREEN = (200, 180, 170), (220, 20, 20), (20, 220, 20)
 GOAL, THING = HUES // 3, 0  # the hues of the marker and of what is brought to it
-NOT_DONE = 1.0 - 1.0 / BANDS
 
 
 def image(red: tuple[int, int] | None = None, green: tuple[int, int] | None = None) -> Tensor:
@@ -72,8 +71,8 @@ def test_what_is_brought_in_front_of_the_marker_is_not_done() -> None:
     model, goal = learned(), (40, 40)
     first = image(red=(10, 10), green=goal)
     assert allowed(model, first, image(red=goal, green=goal)) == 1.0
-    assert allowed(model, first, image(red=(40, 44), green=None)) == pytest.approx(NOT_DONE)
-    assert allowed(model, first, image(red=(10, 10), green=goal)) == pytest.approx(NOT_DONE)
+    assert allowed(model, first, image(red=(40, 44), green=None)) == pytest.approx(LEAST)
+    assert allowed(model, first, image(red=(10, 10), green=goal)) == pytest.approx(LEAST)
 
 
 def test_beyond_the_range_by_hand() -> None:

@@ -99,10 +99,10 @@ def test_a_tracking_camera_follows_as_in_mujoco() -> None:
     qpos = np.tile(sim.parameter("qpos0"), (2, 1))
     qpos[1, 0] = 5.0
     sim.reset({"qpos": qpos}, np.arange(2))
-    images = sim.render("track", np.arange(2), 48, 48)
+    images = sim.render("track", np.arange(2), 144, 144)  # smaller ones have fewer triangles
     model = sim.batch.get_model(0)
     model.vis.quality.offsamples = 0
-    data, renderer = mujoco.MjData(model), mujoco.Renderer(model, 48, 48)
+    data, renderer = mujoco.MjData(model), mujoco.Renderer(model, 144, 144)
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
     renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
     for i in range(2):
