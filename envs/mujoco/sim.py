@@ -12,7 +12,7 @@ import numpy as np
 from embodied.errors import UserError, unknown
 from embodied.sim import ModelSource, Rows
 
-from .render import Camera, choose_gl
+from .render import Camera, Studio, choose_gl
 
 choose_gl()
 
@@ -34,6 +34,9 @@ _BAD = [
     int(mujoco.mjtWarning.mjWARN_BADQACC),
     int(mujoco.mjtWarning.mjWARN_BADCTRL),
 ]
+
+MOST_CAMERAS = 4
+"""At work at once, at one image size."""
 
 
 class MujocoSim:
@@ -58,7 +61,8 @@ class MujocoSim:
         self.model = mujoco.MjModel.from_xml_string(source.xml, dict(source.assets or {}))
         self.num_worlds = num_worlds
         self.timestep_s = float(self.model.opt.timestep)
-        self.batch = Batch(self.model, num_worlds, min(threads or cores, num_worlds), fresh)
+        self._threads = threads or cores
+        self.batch = Batch(self.model, num_worlds, min(self._threads, num_worlds), fresh)
         self._stage = int(mujoco.mjtStage.mjSTAGE_VEL if fresh else mujoco.mjtStage.mjSTAGE_NONE)
         self._qpos, self._qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         self._ctrl = self.batch.bind("ctrl")
@@ -69,7 +73,7 @@ class MujocoSim:
         self._states: dict[str, np.ndarray] = {}
         self._derived: dict[str, np.ndarray] = {}
         self._restored: dict[str, np.ndarray] = {}
-        self._cameras: dict[tuple[int, int], Camera] = {}
+        self._studios: dict[tuple[int, int], Studio] = {}
         self._setconst = frozenset(mujoco.MjModel._setconst_inputs)
 
     @property
@@ -150,11 +154,14 @@ class MujocoSim:
 
     def render(self, camera: str, ids: np.ndarray, height: int, width: int) -> np.ndarray:
         self._view("camera", camera)
-        if (height, width) not in self._cameras:
-            model = self.batch.get_model(0)
-            self._cameras[height, width] = Camera(model, height, width)
-        renderer = self._cameras[height, width]
-        return np.stack([renderer.image(self.batch, int(i), camera) for i in ids])
+        if (height, width) not in self._studios:
+            batch = self.batch
+
+            def make() -> Camera:
+                return Camera(batch.get_model(0), height, width)
+
+            self._studios[height, width] = Studio(make, min(self._threads, MOST_CAMERAS))
+        return self._studios[height, width].images(self.batch, ids, camera)
 
     def snapshot(self, ids: np.ndarray | None = None) -> dict[str, np.ndarray]:
         rows = slice(None) if ids is None else ids
@@ -196,9 +203,9 @@ class MujocoSim:
         self.restore(state)
 
     def close(self) -> None:
-        for camera in self._cameras.values():
-            camera.close()
-        self._cameras = {}
+        for studio in self._studios.values():
+            studio.close()
+        self._studios = {}
 
     def _nominal(self, name: str) -> Any:
         of = self.model.opt if name.startswith("opt.") else self.model
