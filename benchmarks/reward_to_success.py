@@ -75,10 +75,11 @@ def cells() -> list[dict[str, Any]]:
 
 
 def only(plan: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The cells of the tasks and of the rewards that are named; all where none is."""
-    tasks = [name for name in names if name in TASKS] or list(TASKS)
-    rewards = [name for name in names if name not in TASKS]
-    return [c for c in plan if c["task"] in tasks and (not rewards or c["reward"] in rewards)]
+    """The cells of the tasks, rewards and inputs that are named, all of a kind where none is."""
+    for factor in ("task", "reward", "input"):
+        named = {cell[factor] for cell in plan} & set(names)
+        plan = [cell for cell in plan if not named or cell[factor] in named]
+    return plan
 
 
 def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=3.0, help="no cell is begun after these")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", help="tasks and rewards to run: the others later")
+    parser.add_argument("--only", nargs="+", help="tasks, rewards, inputs to run: the others later")
     parser.add_argument("--quick", action="store_true", help="one seed of two rewards on one task")
     args = parser.parse_args()
     plan = only(cells(), args.only or ())

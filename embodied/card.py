@@ -16,7 +16,6 @@ from embodied.errors import UserError
 from embodied.judgement import judge
 from embodied.probes import Bench, run_probes
 from embodied.reward_model import Needs, RewardModel
-from embodied.types import ABSTAINED
 
 EXPERTS = ("expert", "varied")
 CHANCE = ("random", "idle")
@@ -175,7 +174,7 @@ def _accuracy(bench: Bench, clips: list[Clip]) -> dict[str, Any]:
         "negative_rate": _average([pm.negative_rate(c.value) for c in experts]),
         "auroc": pm.auroc(final, success),
         "auprc": pm.auprc(final, success),
-        "abstained": _average([float((c.status == ABSTAINED).mean()) for c in clips]),
+        "abstained": _average([c.abstained for c in clips]),
         "opd": pm.opd([c.value for c in experts], [c.episode.success for c in experts]),
     }
     if known:

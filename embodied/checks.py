@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from embodied.dataset import Episode
+from embodied.types import ABSTAINED, SILENT
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ class Clip:
     @property
     def rise(self) -> float:
         return float(self.value[-1] - self.value[0])
+
+    @property
+    def abstained(self) -> float:
+        """The share of the frames it was asked about that it would not judge."""
+        return float((self.status[self.status != SILENT] == ABSTAINED).mean())
 
 
 @dataclass

@@ -15,6 +15,8 @@ HUES, BANDS = 12, 5
 CHROMA = (70.0, 110.0)
 """From what difference between its brightest and darkest channel on (0 to 255) a pixel has a
 colour, and fully."""
+LIGHTS = (0.7, 1.0, 1.3)
+"""How bright what was shown might have been as well: in other light other pixels have a colour."""
 FEW = 0.02
 """The share of frames that may show more of a hue than counts as shown."""
 MARGIN = 0.25
@@ -26,9 +28,10 @@ DOUBT = 1.5
 class Hues(nn.Module):
     """The most that demonstrations showed of each hue, at every fifth of progress and when done.
 
-    An image that shows more of a hue than was ever shown when done is not of a task that is done,
-    and so on for the lower fifths. Less of a hue says nothing: a thing may be hidden. For a camera
-    that stands still: what one on a wrist shows depends on where it looks.
+    An image that shows more of a hue than was ever shown when done, in any light (see `LIGHTS`), is
+    not of a task that is done, and so on for the lower fifths. Less of a hue says nothing: a thing
+    may be hidden. For a camera that stands still: what one on a wrist shows depends on where it
+    looks.
     """
 
     most: Tensor
@@ -45,8 +48,9 @@ class Hues(nn.Module):
     def learn(self, images: Tensor, progress: Tensor) -> None:
         """Take what images `(K, H, W, 3)` uint8 show at `progress` `(K,)` in [0, 1], 1: done."""
         band = (progress * BANDS).long().clamp(0, BANDS - 1)
-        band = torch.where(progress >= 1.0 - 1e-6, BANDS, band)
-        shown = torch.cat([hues(part) for part in images.split(256)])
+        band = torch.where(progress >= 1.0 - 1e-6, BANDS, band).repeat(len(LIGHTS))
+        lit = ((light, part) for light in LIGHTS for part in images.split(256))
+        shown = torch.cat([hues((light * part.float()).clamp(max=255.0)) for light, part in lit])
         for k in band.unique().tolist():
             low, high = torch.quantile(shown[band == k], torch.tensor([FEW, 1.0 - FEW]), 0)
             self.width[k] = (high - low).clamp(min=1.0)
@@ -66,7 +70,7 @@ class Hues(nn.Module):
 
 
 def hues(images: Tensor) -> Tensor:
-    """How many pixels of an image of 64x64 have each hue, `(n, HUES)`, of `(n, H, W, 3)` uint8.
+    """How many pixels of an image of 64x64 have each hue, `(n, HUES)`, of `(n, H, W, 3)` 0 to 255.
 
     Of means of 2x2 pixels, which is what a video keeps of colours.
     """

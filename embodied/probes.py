@@ -16,7 +16,7 @@ from embodied import alterations as alter
 from embodied.checks import CHECK, CHECKS, Clip, Finding
 from embodied.dataset import Dataset, Episode
 from embodied.progress_metrics import kendall_tau, spearman, voc
-from embodied.types import ABSTAINED, SILENT
+from embodied.types import SILENT
 
 MOST = 16
 """Episodes a probe is played on."""
@@ -242,8 +242,7 @@ def _camera(bench: Bench) -> Iterator[Finding]:
     yield bench.accepts("blank_accepted", black + white)
     yield bench.accepts("noise_accepted", static)
     blind = black + white + static
-    rates = [float((clip.status == ABSTAINED).mean()) for clip in blind]
-    yield _mean("blank_abstained", blind, rates, -1)
+    yield _mean("blank_abstained", blind, [clip.abstained for clip in blind], -1)
     light = [bench.ask([alter.brighter(e, factor) for e in episodes]) for factor in (0.7, 1.3)]
     yield _change("brightness", bench, light[0] + light[1])
     yield _change("compression", bench, bench.ask([alter.compressed(e) for e in episodes]))

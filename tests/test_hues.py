@@ -63,6 +63,20 @@ def test_darker_images_have_the_same_hues() -> None:
     assert torch.allclose(hues(bright), hues(dark), atol=4.0)
 
 
+def test_brighter_or_darker_light_is_no_other_scene() -> None:
+    """A table that is all but coloured, and is where the lamp is brighter."""
+    wood = torch.tensor((190, 160, 125), dtype=torch.uint8)
+    before, after = image(red=5, green=4), image(red=5)
+    for one in (before, after):
+        one[40:, 30:] = wood
+    model = Hues()
+    model.learn(torch.stack([before, after] * 50), torch.tensor([0.5, 1.0] * 50))
+    assert hues((1.3 * after.float()).clamp(max=255.0)[None]).sum() > 100 + hues(after[None]).sum()
+    for light in (0.7, 0.9, 1.2, 1.3):
+        lit = [(light * one.float()).clamp(max=255.0).to(torch.uint8) for one in (before, after)]
+        assert cap(model, *lit) == pytest.approx([0.6, 1.0], abs=0.02)
+
+
 def test_what_still_shows_is_not_done() -> None:
     done, ball, hidden = cap(learned(), image(red=5), image(red=5, green=4), image())
     assert done == pytest.approx(1.0) and hidden == pytest.approx(1.0)

@@ -10,6 +10,7 @@ from embodied import probes
 from embodied.card import measure
 from embodied.checks import CHECK, CHECKS, Check, Clip, Finding
 from embodied.reward_model import Needs
+from embodied.types import ABSTAINED, SCORED, SILENT
 from tests import judges
 from tests.judges import episodes, play
 
@@ -123,6 +124,11 @@ def test_a_limit_belongs_to_what_passes():
     assert Finding(Check("c", "", "<=", 0, True, "", "it is {x:.1f}, {p}"), 0.25).sentence == (
         "it is 0.2, 25%"
     )
+
+
+def test_frames_that_nobody_asked_about_were_not_refused():
+    status = np.array([SCORED, SILENT, SILENT, ABSTAINED, SILENT, ABSTAINED, SCORED], np.int8)
+    assert Clip(None, np.zeros(7), status).abstained == 0.5
 
 
 def test_an_honest_judge_of_states_passes():

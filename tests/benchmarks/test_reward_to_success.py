@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.reward_to_success import MODELS, TASKS, cells, only
+from benchmarks.reward_to_success import MODELS, PIXELS, TASKS, cells, only
 
 
 def test_named_tasks_and_rewards_alone_are_run() -> None:
@@ -12,6 +12,7 @@ def test_named_tasks_and_rewards_alone_are_run() -> None:
     some = only(plan, ["sparse", "hop"])
     assert {c["reward"] for c in some} == {"sparse", "hop"}
     assert {c["task"] for c in some} == set(TASKS)
+    assert {c["reward"] for c in only(plan, ["pixels"])} == set(PIXELS)
     one = only(plan, ["open_drawer", "sparse"])
     assert one == [{"task": "open_drawer", "reward": "sparse", "input": "state"}]
 
