@@ -25,7 +25,8 @@ from embodied.spaces import vector_size
 from embodied.supervised import train_steps
 from embodied.types import ActionSpec
 
-from .ppo import GaussianPolicy, load_policy_state, policy_state
+from .policy_state import load_policy_state, policy_state
+from .ppo import GaussianPolicy
 
 EPS = 1e-6
 ROWS = 50  # of figures, over a fit

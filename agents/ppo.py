@@ -34,6 +34,8 @@ from embodied.run import open_run
 from embodied.spaces import to_vector, vector_keys, vector_size
 from embodied.types import ActionSpec, Array, Carry, Obs, Trajectory
 
+from .policy_state import load_policy_state, policy_state
+
 
 class GaussianPolicy(nn.Module):
     """A diagonal Gaussian over actions, its mean a network of normalised observations.
@@ -77,30 +79,6 @@ class GaussianPolicy(nn.Module):
             noise = torch.randn(action.shape, generator=self.noise).to(action.device)
             action = action + torch.exp(self.log_std) * noise
         return carry, (self.centre + self.scale * action).cpu().numpy()
-
-
-def policy_state(policy: GaussianPolicy) -> dict[str, Any]:
-    """The policy's part of an agent's state, with what its numbers mean."""
-    return {
-        "observations": list(policy.keys),
-        "action_spec": policy.action_spec.to_dict(),
-        "policy": policy.state_dict(),
-        "noise": policy.noise.get_state(),
-    }
-
-
-def load_policy_state(policy: GaussianPolicy, state: Mapping[str, Any]) -> None:
-    """Load it. Raises `UserError` for another shape, or another meaning of what goes in or out."""
-    load_weights(policy, state["policy"])
-    there, spec = state["action_spec"], policy.action_spec
-    for what, theirs, ours in (
-        ("observations", state["observations"], list(policy.keys)),
-        ("actions", there["names"], list(spec.names)),
-        ("kind of action", there["kind"], spec.kind),
-    ):
-        if theirs != ours:
-            raise UserError(f"the checkpoint does not fit: {what} {theirs} there, {ours} here")
-    policy.noise.set_state(torch.as_tensor(state["noise"]))
 
 
 class PPO:

@@ -203,11 +203,12 @@ class Rewards:
             channel.last = np.asarray(first, np.float32)
 
     def label(self, traj: Trajectory, episode_step: Array) -> None:
-        """Write `traj.reward`, `traj.reward_terms` and `traj.valid`.
+        """Write `traj.reward`, `traj.reward_terms`, `traj.weights` and `traj.valid`.
 
         `episode_step` (T, N) is each step's number in its episode, from 0.
         """
         total = np.zeros(traj.shape, np.float32)
+        traj.weights = {name: channel.weight for name, channel in self.channels.items()}
         self.judged, self.verdict = np.zeros(traj.shape, bool), np.zeros(traj.shape, np.float32)
         done = traj.terminated | traj.truncated
         for name, channel in self.channels.items():

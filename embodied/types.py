@@ -118,7 +118,7 @@ class Trajectory:
     action: Array  # (T, N, A) as the policy chose it
     action_executed: Array  # (T, N, A) after clamping and delay
     reward: Array  # (T, N) what the agent learns from
-    reward_terms: dict[str, Array]  # one channel a reward model, (T, N)
+    reward_terms: dict[str, Array]  # one channel a reward model, (T, N); `weights` are theirs
     terminated: Array  # (T, N) bool
     truncated: Array  # (T, N) bool
     is_first: Array  # (T, N) bool
@@ -132,6 +132,7 @@ class Trajectory:
     readouts: dict[str, Array] = field(default_factory=dict)  # (T, N, ...)
     frames: dict[str, Frames] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)  # what a channel counts in the reward
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -171,6 +172,7 @@ class Trajectory:
             readouts=_each(cut, self.readouts),
             frames={k: Frames(f.image, cut(f.index), cut(f.first)) for k, f in self.frames.items()},
             extras={},
+            weights=self.weights,
             **rows,
         )
 
