@@ -14,7 +14,6 @@ step is drawn (see `embodied.replay`), so their labels may come late.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,8 +46,9 @@ class SAC:
 
     After every rollout of `rollout_steps` steps in all worlds it learns from `updates` batches of
     `batch` steps of its replay, which holds the last `capacity`. The first `warm_up` steps of a run
-    are taken at random. The temperature alpha begins at `init_alpha` and is led to where the policy's
-    entropy is `target_entropy`, by default minus the number of actions.
+    are taken at random. The temperature alpha begins at `init_alpha` and is led to where the
+    policy's entropy is `target_entropy`, by default minus the number of actions. `threads` are
+    torch's during an update: more than one is faster only where no other process is busy.
     """
 
     def __init__(
@@ -72,9 +72,8 @@ class SAC:
         target_entropy: float | None = None,
         compile: bool = True,
         device: str = "cpu",
-        threads: int | None = None,
+        threads: int = 1,
     ) -> None:
-        threads = min(4, len(os.sched_getaffinity(0))) if threads is None else threads
         counts = {"rollout_steps": rollout_steps, "updates": updates, "batch": batch}
         check_range("agent", 1, **counts, n_step=n_step, critics=critics, threads=threads)
         check_range("agent", 0, lr=lr, warm_up=warm_up)
