@@ -253,6 +253,7 @@ class FrameJudge:
         if state.get("model") != _option(self):
             raise UserError(f"this checkpoint is of {state.get('model')!r}, not {_option(self)!r}")
         load_weights(self.net, state["net"])
+        self.net.eval()
         load_weights(self.hull, state.get("hull", {}))
         load_weights(self.hues, state.get("hues", {}))
         load_weights(self.places, state.get("places", {}))

@@ -54,7 +54,7 @@ class SuccessClassifier(FrameJudge):
         self.wrong_instruction, self.noise = wrong_instruction, noise
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.net = _Net(self.vector_size, len(self.cameras))
+            self.net = _Net(self.vector_size, len(self.cameras)).eval()
         self.load(path)
 
     def read(

@@ -135,7 +135,7 @@ def arrays(traj: Trajectory) -> dict[str, np.ndarray]:
     """Every array of a trajectory, by name."""
     found = {}
     for name, value in vars(traj).items():
-        if name == "instructions":
+        if name in ("instructions", "weights"):
             continue
         parts = value.items() if isinstance(value, dict) else [("", value)]
         found |= {f"{name}/{key}": part for key, part in parts if part is not None}

@@ -150,6 +150,7 @@ def test_a_value_is_no_higher_than_the_places_of_colours_allow() -> None:
     model.learn_colours(table, torch.arange(len(table)), (table.index == 2).float())
     model.hues.forget()
     again.load_state_dict(model.state_dict())
+    assert not again.net.training
     after = [told.value[-1] for told in judge(again, [clip(30, 30), clip(30, 33)])]
     assert before == [7.0, 7.0]
     assert after == pytest.approx([7.0, 5.6])

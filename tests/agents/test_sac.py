@@ -77,7 +77,7 @@ def test_losses_by_hand() -> None:
 
 def test_the_temperature_follows_the_entropy() -> None:
     agents = [trained(updates=30, target_entropy=aim)[0] for aim in (-50.0, 50.0)]
-    assert float(agents[0].log_alpha) < 0.0 < float(agents[1].log_alpha)
+    assert agents[0].log_alpha.item() < 0.0 < agents[1].log_alpha.item()
     assert make(reach(4)).target_entropy == -2.0
 
 

@@ -248,8 +248,10 @@ def test_even_images_and_noise_show_nothing() -> None:
         "noise": rng.integers(0, 256, scene[:3].shape),
     }  # fmt: skip
     for name, view in views.items():
-        shown = encoder(torch.zeros(3, 2), [torch.from_numpy(view.astype(np.uint8))])[:, -1]
-        assert shown.tolist() == [float(name in ("dark", "bright"))] * 3, name
+        images = [torch.from_numpy(view.astype(np.uint8))]
+        for fitting in (False, True):  # what it is fitted to shows something
+            shown = encoder.train(fitting)(torch.zeros(3, 2), images)[:, -1]
+            assert shown.tolist() == [float(fitting or name in ("dark", "bright"))] * 3, name
 
 
 def test_texture_by_hand() -> None:
