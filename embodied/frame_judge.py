@@ -99,6 +99,11 @@ class FrameJudge:
         """What to remember besides the window, from the first encoded states `(n, F)`."""
         return {}
 
+    def allowed(self, vector: Tensor) -> Tensor:
+        """The most that may be said of states `(n, V)`, whatever is read in them, `(n,)`: a share
+        of the greatest value."""
+        return vector.new_ones(len(vector))
+
     # --- the contract of a reward model
 
     @torch.inference_mode()
@@ -189,10 +194,11 @@ class FrameJudge:
     ) -> np.ndarray:
         """What is left of values `(n,)` of moments that are encoded as in `_encode`; `began` are
         the places that the first images of their episodes show."""
-        value = value * self.hull(_tensor(vector[:, : self.vector_size])).numpy()
+        own, top = _tensor(vector[:, : self.vector_size]), self.value_range[1]
+        value = np.minimum(value * self.hull(own).numpy(), top * self.allowed(own).numpy())
         if began is None:
             return value
-        image, top = _tensor(images[0]), self.value_range[1]
+        image = _tensor(images[0])
         value = np.minimum(value, top * self.hues(image).numpy())
         rows = np.flatnonzero(value > LEAST * top)
         if len(rows):

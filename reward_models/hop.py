@@ -113,16 +113,8 @@ class Hop(FrameJudge):
         value = torch.where(clear, (fused / self.net.ceiling).clamp(max=1.0), 0.0)
         return value, status, memory
 
-    def _trusted(
-        self,
-        value: np.ndarray,
-        vector: np.ndarray,
-        images: Sequence[np.ndarray],
-        began: Tensor | None,
-    ) -> np.ndarray:
-        own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
-        told = super()._trusted(value, vector, images, began)
-        return np.minimum(told, self.net.done.allowed(own).numpy())
+    def allowed(self, vector: Tensor) -> Tensor:
+        return self.net.done.allowed(vector)
 
     # --- learning
 

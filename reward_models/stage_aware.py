@@ -108,18 +108,8 @@ class StageAware(FrameJudge):
         clear, status = shown(window[:, -1])
         return self.net.value(window, text) * clear, status, {}
 
-    def _trusted(
-        self,
-        value: np.ndarray,
-        vector: np.ndarray,
-        images: Sequence[np.ndarray],
-        began: Tensor | None,
-    ) -> np.ndarray:
-        told = super()._trusted(value, vector, images, began)
-        if not self.doubt:
-            return told
-        own = torch.from_numpy(np.ascontiguousarray(vector[:, : self.vector_size]))
-        return np.minimum(told, self.net.encoder.support.allowed(own).numpy())
+    def allowed(self, vector: Tensor) -> Tensor:
+        return self.net.encoder.support.allowed(vector) if self.doubt else super().allowed(vector)
 
     def fit(
         self, dataset: Dataset, others: Sequence[Dataset] = (), steps: int | None = None

@@ -197,6 +197,25 @@ def test_far_from_all_demonstrations_nothing_is_worth_much(fitted: StageAware) -
     assert max(value.max() for value in values(credulous, strange)) > 0.25
 
 
+def test_the_farther_from_done_the_less_may_be_said(fitted: StageAware) -> None:
+    """Where no demonstration went, there is a way uphill all the same."""
+    sure = model()
+    sure.load_state_dict(fitted.state_dict())
+    sure.hull.forget()
+    sure.net.ceiling.fill_(1e-3)  # whatever it sees, it takes for a success
+    episode = demonstrations(1, seed=9).episodes[0]
+    done = episode.at(np.flatnonzero(episode.success))
+    told = []
+    for beside in (0.0, 0.3, 0.6, 1.2, 2.4):
+        moved = done.at(np.arange(len(done)))
+        moved.state[:, 5] += beside
+        told.append(values(sure, [moved])[0].max())
+        sure.doubt = False
+        assert values(sure, [moved])[0].min() == 1.0
+        sure.doubt = True
+    assert told[0] == 1.0 and (np.diff(told) < -0.02).all()
+
+
 def test_however_sure_a_network_is_it_reaches_no_stage_from_afar(fitted: StageAware) -> None:
     sure = model()
     sure.load_state_dict(fitted.state_dict())
