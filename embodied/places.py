@@ -26,8 +26,9 @@ directions, and things moved that far at all."""
 MARGIN_PX, DOUBT = 0.75, 2.0
 """By how much ranges are widened, and how fast a value falls off outside (to 1/e in 0.5 pixels)."""
 
-LEAST = 1.0 - 1.0 / BANDS
-"""What may be said in any case: the rest is for what is in its place."""
+BESIDE, SLOWLY, LEAST = 1.0 - 1.0 / BANDS, 0.05, 0.5
+"""What may be said just outside, how fast that falls off (to 1/e in 20 pixels), and what may be
+said in any case."""
 
 
 class Places(nn.Module):
@@ -35,7 +36,7 @@ class Places(nn.Module):
 
     In pixels of an image of 64x64, in four directions (an octagon). Most pairs of colours say
     nothing; those whose ranges are narrow when done, and only then, must be inside: else a value is
-    no higher than `LEAST`. A colour that is out of sight says nothing.
+    no higher than `BESIDE`, and the less the farther. A colour that is out of sight says nothing.
     """
 
     low: Tensor
@@ -72,7 +73,8 @@ class Places(nn.Module):
         way, seen = _way(start, now)
         beyond = torch.maximum(self.low - way, way - self.high).clamp(min=0.0).amax(-1)
         farthest = torch.where(seen, beyond, 0.0).flatten(1).amax(1)
-        return torch.exp(-DOUBT * farthest).clamp(min=LEAST)
+        beside = BESIDE * torch.exp(-SLOWLY * farthest)
+        return torch.maximum(torch.exp(-DOUBT * farthest), beside).clamp(min=LEAST)
 
 
 def places(images: Tensor) -> Tensor:

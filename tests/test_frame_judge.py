@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from embodied.frame_judge import FrameJudge
 from embodied.frame_table import FrameTable
 from embodied.judgement import as_trajectory, judge
 from embodied.language import embed
+from embodied.places import MARGIN_PX
 from embodied.reward_model import Channel, Rewards, due, start
 from embodied.types import ABSTAINED, ActionSpec
 from tests.toys import chunks, episode_step
@@ -153,7 +156,7 @@ def test_a_value_is_no_higher_than_the_places_of_colours_allow() -> None:
     assert not again.net.training
     after = [told.value[-1] for told in judge(again, [clip(30, 30), clip(30, 33)])]
     assert before == [7.0, 7.0]
-    assert after == pytest.approx([7.0, 5.6])
+    assert after == pytest.approx([7.0, 7.0 * 0.8 * math.exp(-0.05 * (3 + 3 - MARGIN_PX))])
 
 
 def test_a_state_that_cannot_be_judged_has_the_lowest_value() -> None:

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 
 from embodied.hues import HUES
-from embodied.places import DOUBT, LEAST, MARGIN_PX, NARROW, SEEN_PX, Places, places
+from embodied.places import (
+    BESIDE,
+    DOUBT,
+    LEAST,
+    MARGIN_PX,
+    NARROW,
+    SEEN_PX,
+    SLOWLY,
+    Places,
+    places,
+)
 
 TABLE, RED, GREEN = (200, 180, 170), (220, 20, 20), (20, 220, 20)
 GOAL, THING = HUES // 3, 0  # the hues of the marker and of what is brought to it
@@ -71,7 +81,9 @@ def test_what_is_brought_in_front_of_the_marker_is_not_done() -> None:
     model, goal = learned(), (40, 40)
     first = image(red=(10, 10), green=goal)
     assert allowed(model, first, image(red=goal, green=goal)) == 1.0
-    assert allowed(model, first, image(red=(40, 44), green=None)) == pytest.approx(LEAST)
+    told = [allowed(model, first, image(red=(40, 40 + k), green=None)) for k in (1, 2, 4, 8, 20)]
+    assert told[0] < BESIDE and (torch.tensor(told).diff() < -1e-3).all()
+    assert told[2] == pytest.approx(BESIDE * math.exp(-SLOWLY * (4.0 - MARGIN_PX)), abs=1e-3)
     assert allowed(model, first, image(red=(10, 10), green=goal)) == pytest.approx(LEAST)
 
 
