@@ -139,7 +139,7 @@ class SAC:
             next_obs=self._vector(traj.next_obs),
             channels={name: self._tensor(term) for name, term in traj.reward_terms.items()},
             terminated=self._tensor(traj.terminated),
-            truncated=self._tensor(traj.truncated),
+            is_first=self._tensor(traj.is_first),
             valid=self._tensor(traj.valid),
         )
 

@@ -67,7 +67,7 @@ class Replay:
         next_obs: Tensor,
         channels: Mapping[str, Tensor],
         terminated: Tensor,
-        truncated: Tensor,
+        is_first: Tensor,
         valid: Tensor,
     ) -> None:
         """Take in the T steps of all worlds that follow, `(T, N, ...)`; the oldest go."""
@@ -83,7 +83,7 @@ class Replay:
             "next_obs": next_obs,
             "channels": torch.stack([channels[name] for name in self.names], -1),
             "terminated": terminated,
-            "done": terminated | truncated,
+            "is_first": is_first,
             "valid": valid,
         }
         kept = range(max(0, len(obs) - self.length), len(obs))
@@ -133,14 +133,15 @@ class Replay:
         newest = (self.next_row - 1) % self.length
         for k in range(steps):
             paid = (self.rows["channels"][row, world] * scale).sum(-1)
-            if k:
+            if k:  # an episode that a resumed run cut short has no end, but the next has a start
+                going = going & ~self.rows["is_first"][row, world]
                 going = going & self.rows["valid"][row, world] & torch.isfinite(paid)
             reward = reward + torch.where(going, discount * paid, 0.0)
             over = torch.where(self.rows["terminated"][row, world], 0.0, gamma)
             discount = torch.where(going, discount * over, discount)
             following = self.rows["next_obs"][row, world]
             next_obs = torch.where(going[:, None], following, next_obs)
-            going = going & ~self.rows["done"][row, world] & (row != newest)
+            going = going & (row != newest)
             row = (row + 1) % self.length
         return Batch(first["obs"], first["action"], reward, discount, next_obs)
 
@@ -180,7 +181,7 @@ class Replay:
         self.rows = {name: new(size) for name, size in self.sizes.items()}
         self.rows["channels"] = new(len(names), fill=torch.nan)
         self.rows["step_id"] = new(dtype=torch.int64, fill=-1)
-        for name in ("terminated", "done", "valid"):
+        for name in ("terminated", "is_first", "valid"):
             self.rows[name] = new(dtype=torch.bool)
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def filled(
         "next_obs": (100.0 * (t + 1) + n)[..., None],
         "channels": {"a": t + n / 10.0},
         "terminated": torch.zeros(rows, worlds, dtype=torch.bool),
-        "truncated": torch.zeros(rows, worlds, dtype=torch.bool),
+        "is_first": torch.zeros(rows, worlds, dtype=torch.bool),
         "valid": torch.ones(rows, worlds, dtype=torch.bool),
     }
     replay.add(**{**step, **changes})
@@ -65,10 +65,12 @@ def test_n_steps_by_hand() -> None:
 
 
 def test_an_episodes_end_ends_them_and_termination_is_worth_nothing() -> None:
-    told = drawn(filled(terminated=ends((2, 0)), truncated=ends((2, 1))), steps=3)
+    # row 2 ends both worlds' episodes, the first by termination
+    told = drawn(filled(terminated=ends((2, 0)), is_first=ends((3, 0), (3, 1))), steps=3)
     assert told[100] == pytest.approx((1 + 0.5 * 2, 0.0, 300))
     assert told[101] == pytest.approx((1.1 + 0.5 * 2.1, 0.25, 301))
     assert told[200][1] == 0.0 and told[201][1] == 0.5
+    assert told[300] == pytest.approx((3 + 0.5 * 4 + 0.25 * 5, 0.125, 600))
 
 
 def test_what_is_not_valid_is_neither_drawn_nor_run_over() -> None:
