@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from embodied.errors import UserError, unknown
+from embodied.errors import UserError
 from embodied.sim import ModelSource, Rows
 
-from .render import Camera, Studio, choose_gl
+from ..named import Named
+from .render import choose_gl
+from .studio import Studio
 
 choose_gl()
 
@@ -39,14 +41,14 @@ MOST_CAMERAS = 4
 """At work at once, at one image size."""
 
 
-class MujocoSim:
+class MujocoSim(Named):
     """The CPU backend. Worlds are bit-identical at any number of threads.
 
     Plain batches are fastest, and then derived readouts lag a substep behind the state; with
     `fresh=True` they describe the new state, at the price of one `MjData` a world.
     """
 
-    device = None
+    device, masked = None, False
     missing: frozenset[str] = frozenset()
 
     def __init__(
@@ -84,10 +86,6 @@ class MujocoSim:
     def qvel(self) -> np.ndarray:
         return self._qvel
 
-    @property
-    def control_range(self) -> np.ndarray:
-        return np.array(self.model.actuator_ctrlrange)
-
     def step(self, control: np.ndarray, substeps: int) -> None:
         self._ctrl[:] = control
         if self._restored:
@@ -115,9 +113,6 @@ class MujocoSim:
             except SimulationError as error:
                 raise UserError(f"{', '.join(sorted(rows))} out of range: {error}") from None
 
-    def parameter(self, name: str) -> np.ndarray:
-        return np.array(self._nominal(name))
-
     def read(self, field: str) -> np.ndarray:
         if field not in self._derived:
             self._derived[field] = self.batch.bind(field)
@@ -125,24 +120,7 @@ class MujocoSim:
         return self._restored.get(field, self._derived[field])
 
     def sensor(self, name: str) -> np.ndarray:
-        view = self._view("sensor", name)
-        start = int(view.adr[0])
-        return self.read("sensordata")[:, start : start + int(view.dim[0])]
-
-    def joint(self, name: str) -> tuple[slice, slice]:
-        view = self._view("joint", name)
-        q, v = int(view.qposadr[0]), int(view.dofadr[0])
-        width = {0: (7, 6), 1: (4, 3)}.get(int(view.type[0]), (1, 1))
-        return slice(q, q + width[0]), slice(v, v + width[1])
-
-    def body(self, name: str) -> int:
-        return int(self._view("body", name).id)
-
-    def geom(self, name: str) -> int:
-        return int(self._view("geom", name).id)
-
-    def actuator(self, name: str) -> int:
-        return int(self._view("actuator", name).id)
+        return self.read("sensordata")[:, self._columns(name)]
 
     def jac(self, body: str, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.batch.jac(self.body(body), point)
@@ -155,12 +133,7 @@ class MujocoSim:
     def render(self, camera: str, ids: np.ndarray, height: int, width: int) -> np.ndarray:
         self._view("camera", camera)
         if (height, width) not in self._studios:
-            batch = self.batch
-
-            def make() -> Camera:
-                return Camera(batch.get_model(0), height, width)
-
-            self._studios[height, width] = Studio(make, min(self._threads, MOST_CAMERAS))
+            self._studios[height, width] = Studio(height, width, min(self._threads, MOST_CAMERAS))
         return self._studios[height, width].images(self.batch, ids, camera)
 
     def snapshot(self, ids: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -207,22 +180,9 @@ class MujocoSim:
             studio.close()
         self._studios = {}
 
-    def _nominal(self, name: str) -> Any:
-        of = self.model.opt if name.startswith("opt.") else self.model
-        return getattr(of, name.removeprefix("opt."))
-
     def _run(self, call: Any, ids: np.ndarray | None, *args: int) -> None:
         """A batch call; worlds in which MuJoCo raised are marked, the others go on."""
         try:
             call(ids, *args)
         except SimulationError as error:
             self._raised[error.ids] = True
-
-    def _view(self, kind: str, name: str) -> Any:
-        try:
-            return getattr(self.model, kind)(name)
-        except KeyError:
-            short = {"camera": "cam", "joint": "jnt", "actuator": "u"}.get(kind, kind)
-            count = getattr(self.model, f"n{short}")
-            known = (getattr(self.model, kind)(i).name for i in range(count))
-            raise unknown(kind, name, filter(None, known)) from None

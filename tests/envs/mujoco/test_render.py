@@ -7,7 +7,7 @@ import sys
 import mujoco
 import numpy as np
 import pytest
-from embodied.envs.mujoco.render import Camera, Studio, choose_gl
+from embodied.envs.mujoco.render import Camera, choose_gl
 from embodied.envs.mujoco.sim import MujocoSim
 from embodied.envs.tasks.half_cheetah import HalfCheetah
 
@@ -67,40 +67,6 @@ def test_rendering_does_not_disturb(sim: MujocoSim) -> None:
     before = sim.batch.state.copy()
     sim.render("follow", np.arange(3), 16, 16)
     assert np.array_equal(before, sim.batch.state)
-
-
-@needs_gl
-def test_cameras_at_work_at_once_take_the_same_images() -> None:
-    images = []
-    for threads in (1, 3):
-        sim = MujocoSim(SCENE, 13, threads)
-        qpos = np.tile(sim.parameter("qpos0"), (13, 1))
-        qpos[:, 0] = np.linspace(-1.0, 1.0, 13)
-        sim.reset({"qpos": qpos}, np.arange(13))
-        images.append(sim.render("front", np.arange(13), 32, 32))
-        assert np.array_equal(sim.render("front", np.array([7]), 32, 32)[0], images[-1][7])
-        sim.close()
-        assert np.array_equal(sim.render("front", np.arange(13), 32, 32), images[-1])
-        sim.close()
-    assert np.array_equal(*images)
-    assert len(np.unique(images[0].reshape(13, -1), axis=0)) == 13
-
-
-def test_what_a_camera_lacks_is_said_where_the_image_was_asked_for() -> None:
-    def make() -> Camera:
-        raise UserError("no lens")
-
-    for threads in (1, 2):
-        studio = Studio(make, threads)
-        for _ in range(2):
-            with pytest.raises(UserError, match="no lens"):
-                studio.images(None, np.arange(8), "front")
-
-
-@needs_gl
-def test_what_nobody_closed_ends_quietly() -> None:
-    result = _python(_RENDER.replace("), 1)", "), 16, 2)").replace("arange(1)", "arange(16)"))
-    assert (result.returncode, result.stdout, result.stderr) == (0, "(16, 8, 8, 3)\n", "")
 
 
 @needs_gl
