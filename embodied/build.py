@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from array_api_compat import is_torch_namespace
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from embodied.agent import Agent
 from embodied.env import Stepper, TaskEnv
 from embodied.errors import UserError
+from embodied.host_env import HostTaskEnv
 from embodied.randomise import Randomisation
 from embodied.reward_model import Channel, RewardModel, Rewards
 
@@ -32,11 +34,13 @@ def make_env(
     if not 0 <= seed < 2**32:
         raise UserError(f"seed={seed}: give a whole number from 0 to {2**32 - 1}")
     if "task" not in cfg.env:
-        return make(cfg.env.stepper, num_worlds=count, max_steps=cfg.env.max_steps, seed=seed)
+        limit, seed = cfg.env.max_steps, seed + first_world
+        return make(cfg.env.stepper, num_worlds=count, max_steps=limit, seed=seed)
     task = make(cfg.env.task)
     sim = make(cfg.sim, source=task.model(), num_worlds=count)
     randomise = Randomisation(**OmegaConf.to_container(cfg.env.randomise, resolve=True))  # type: ignore[arg-type]
-    return TaskEnv(task, sim, cfg.env.max_steps, seed, first_world, randomise)
+    kind = HostTaskEnv if is_torch_namespace(sim.xp) else TaskEnv
+    return kind(task, sim, cfg.env.max_steps, seed, first_world, randomise)
 
 
 def make_rewards(cfg: DictConfig, env: Stepper, gamma: float) -> Rewards:

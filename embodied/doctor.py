@@ -164,7 +164,7 @@ def gpu() -> Finding:
     has_driver = shutil.which("nvidia-smi") is not None
     ok, said = probe(CUDA)
     if ok and said:
-        return Finding("gpu", True, f"{said} (agent.device=cuda)")
+        return Finding("gpu", True, f"{said} (device=cuda)")
     if not has_driver:
         return Finding("gpu", True, "none; everything runs on the CPU")
     fix = f"{sys.executable} -m pip install --force-reinstall torch (a build with CUDA)"

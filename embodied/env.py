@@ -17,7 +17,7 @@ import numpy as np
 from embodied.errors import UserError
 from embodied.random import Draw, world_seeds
 from embodied.randomise import Randomisation
-from embodied.sim import Sim
+from embodied.sim import Rows, Sim
 from embodied.task import Task
 from embodied.types import ACTION_FAULT, PHYSICS_FAULT, ActionSpec, Array, Carry, Obs, Step
 
@@ -94,6 +94,7 @@ class TaskEnv:
             raise UserError(f"env.max_steps={max_steps}: give a whole number >= 1")
         self.substeps = max(1, round(1.0 / (task.rate_hz * sim.timestep_s)))
         self.randomise = randomise or Randomisation()
+        self._nominal = self.randomise.nominal(sim)
         self.first_world = first_world
         task.bind(sim)
         self.action_spec = spec = task.action_spec(sim)
@@ -112,7 +113,8 @@ class TaskEnv:
         self._worlds = xp.arange(n, dtype=xp.int64, device=dev)
         self._fresh: Carry = task.memory(sim)
         self.memory: Carry = dict(self._fresh)
-        self._obs = self.reset()
+        self._obs: Obs = {}
+        self.reset()
         self.observation_space = gym.spaces.Dict({k: _box(v) for k, v in self._obs.items()})
         self.action_space = gym.spaces.Box(spec.low, spec.high, dtype=np.float32)
 
@@ -127,41 +129,62 @@ class TaskEnv:
             self._seed = new if mask is None else xp.where(mask, new, self._seed)
             self._episode = fresh if mask is None else xp.where(mask, fresh, self._episode)
             self._drawn = xp.full_like(self._episode, -1)
-        ids = self._worlds if mask is None else xp.nonzero(mask)[0]
-        if ids.shape[0] == 0:
+        which = self._which(mask)
+        if not sim.masked and which.shape[0] == 0:
             return self._obs
-        self._episode[ids] += 1
-        self._elapsed[ids] = 0
-        rows, parameters, memory, delay = self._starts(ids)
+        self._episode = self._put(self._episode, which, self._episode + 1)
+        self._elapsed = self._put(self._elapsed, which, xp.zeros_like(self._elapsed))
+        rows, parameters, memory, delay = self._starts(which)
         if parameters:
-            sim.set_parameters({k: v[ids] for k, v in parameters.items()}, ids)
-        sim.reset({k: v[ids] for k, v in rows.items()}, ids)
+            sim.set_parameters(self._of(parameters, which), which)
+        sim.reset(self._of(rows, which), which)
         if self.randomise.max_delay_steps:
-            self._delay[ids] = delay[ids]
-            self._queue[:, ids] = 0.0
+            self._delay = self._put(self._delay, which, delay)
+            self._queue = xp.stack([self._put(q, which, xp.zeros_like(q)) for q in self._queue])
         for key, value in self.memory.items():
-            value = xp.asarray(value, copy=True)  # a step handed out before may share it
-            value[ids] = memory[key][ids] if key in memory else self._fresh[key][ids]
-            self.memory[key] = value
+            self.memory[key] = self._put(value, which, memory.get(key, self._fresh[key]))
         self._obs = self._observe()
         return self._obs
 
-    def _starts(self, ids: Array) -> tuple[dict[str, Array], dict[str, Array], Carry, Array]:
-        """How the episodes that begin in worlds `ids` start: rows of all worlds, `(N, ...)`.
+    def _which(self, mask: Array | None) -> Array:
+        """The worlds of `mask` as the sim takes them: as a mask, or as their numbers."""
+        xp, sim = self.sim.xp, self.sim
+        if not sim.masked:
+            return self._worlds if mask is None else xp.nonzero(mask)[0]
+        return xp.ones(self.num_worlds, dtype=xp.bool, device=sim.device) if mask is None else mask
 
-        They depend on seed and episode alone, so they are drawn for all worlds at once, one
-        episode ahead, and drawn again when a world has used up its own: drawing for the few
-        worlds that finish in a step would cost as much, at every step.
+    def _put(self, old: Array, which: Array, new: Array) -> Array:
+        """`old` with the rows of `new` in some worlds; a step handed out before may share `old`."""
+        xp = self.sim.xp
+        if self.sim.masked:
+            return xp.where(xp.reshape(which, (-1,) + (1,) * (old.ndim - 1)), new, old)
+        out = xp.asarray(old, copy=True)
+        out[which] = new[which]
+        return out
+
+    def _of(self, rows: Rows, which: Array) -> Rows:
+        return rows if self.sim.masked else {k: v[which] for k, v in rows.items()}
+
+    def _starts(self, which: Array) -> tuple[Rows, Rows, Carry, Array]:
+        """How the episodes that begin in some worlds start: rows of all worlds, `(N, ...)`.
+
+        They depend on seed and episode alone, so they are drawn for all worlds at once. On the
+        host that is done one episode ahead, and again when a world has used up its own: drawing
+        for the few worlds that finish in a step would cost as much, at every step.
         """
         xp = self.sim.xp
-        if xp.any(self._drawn[ids] != self._episode[ids]):
+        if self.sim.masked:
+            return self._draw_starts(Draw(self._seed, self._episode))
+        if xp.any(self._drawn[which] != self._episode[which]):
             self._drawn = self._episode + 1
-            self._drawn[ids] -= 1
-            draw = Draw(self._seed, self._drawn)
-            rows, parameters, memory = self.task.reset(self.sim, draw)
-            parameters = self.randomise.parameters(self.sim, draw, parameters)
-            self._ahead = rows, parameters, memory, self.randomise.delays(draw)
+            self._drawn[which] -= 1
+            self._ahead = self._draw_starts(Draw(self._seed, self._drawn))
         return self._ahead
+
+    def _draw_starts(self, draw: Draw) -> tuple[Rows, Rows, Carry, Array]:
+        rows, parameters, memory = self.task.reset(self.sim, draw)
+        parameters = self.randomise.parameters(self._nominal, draw, parameters)
+        return rows, parameters, memory, self.randomise.delays(draw)
 
     def step(self, action: Array) -> Step:
         task, sim, xp = self.task, self.sim, self.sim.xp
@@ -179,7 +202,7 @@ class TaskEnv:
         fault = xp.zeros(self.num_worlds, dtype=xp.int8, device=sim.device)
         step = Step(obs, reward, terms, terminated, truncated, success, fault, action)
         broken = sim.faults()
-        if bad_action is not None or xp.any(broken):
+        if sim.masked or bad_action is not None or xp.any(broken):
             self._mark_faults(step, bad_action, broken)
         self._obs = step.obs
         return step
@@ -211,7 +234,7 @@ class TaskEnv:
             raise ValueError(f"action has shape {tuple(action.shape)}, expected {want}")
         bad = None
         finite = xp.isfinite(action)
-        if not xp.all(finite):
+        if self.sim.masked or not xp.all(finite):
             bad = ~xp.all(finite, axis=-1)
             action = xp.where(bad[:, None], xp.zeros_like(action), action)
         action = xp.minimum(xp.maximum(action, self._low), self._high)

@@ -53,25 +53,38 @@ class Randomisation:
         low, high = self.delay_steps
         return low + draw.integers("randomise/delay", (), high - low + 1)
 
-    def parameters(self, sim: Sim, draw: Draw, rows: dict[str, Array]) -> dict[str, Array]:
-        """The task's parameter `rows` with the factors applied, `(n, ...)` each."""
+    def nominal(self, sim: Sim) -> dict[str, Array]:
+        """What it varies, as in the model: constants on the sim's device, `(1, ...)` each."""
+        varied = {
+            ("body_mass", "body_inertia"): self.mass,
+            ("geom_friction",): self.friction,
+            ("actuator_gainprm", "actuator_biasprm"): self.gains,
+        }
+        names = [n for group, span in varied.items() if span != (1.0, 1.0) for n in group]
+        return {n: sim.xp.asarray(sim.parameter(n)[None], device=sim.device) for n in names}
+
+    def parameters(
+        self, nominal: dict[str, Array], draw: Draw, rows: dict[str, Array]
+    ) -> dict[str, Array]:
+        """The task's parameter `rows`, else `nominal`, with the factors applied: `(n, ...)`."""
         rows = dict(rows)
 
         def current(name: str) -> Array:
-            return rows[name] if name in rows else sim.parameter(name)[None]
+            return rows.get(name, nominal.get(name))
 
         if self.mass != (1.0, 1.0):
-            bodies = sim.parameter("body_mass").shape[0]
+            bodies = current("body_mass").shape[1]
             factor = draw.uniform("randomise/mass", (bodies,), *self.mass)
             rows["body_mass"] = current("body_mass") * factor
             rows["body_inertia"] = current("body_inertia") * factor[:, :, None]
         if self.friction != (1.0, 1.0):
             factor = draw.uniform("randomise/friction", (1,), *self.friction)
-            friction = sim.xp.zeros_like(factor)[:, :, None] + current("geom_friction")
+            none = array_namespace(factor).zeros_like(factor)[:, :, None]
+            friction = none + current("geom_friction")
             friction[:, :, 0] = friction[:, :, 0] * factor
             rows["geom_friction"] = friction
         if self.gains != (1.0, 1.0):
-            actuators = sim.parameter("actuator_gainprm").shape[0]
+            actuators = current("actuator_gainprm").shape[1]
             factor = draw.uniform("randomise/gains", (actuators, 1), *self.gains)
             rows["actuator_gainprm"] = current("actuator_gainprm") * factor
             rows["actuator_biasprm"] = current("actuator_biasprm") * factor

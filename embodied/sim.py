@@ -36,6 +36,9 @@ class Sim(Protocol):
     xp: Any
     device: Any
     timestep_s: float
+    masked: bool
+    """Whether `reset` and `set_parameters` take a mask `(N,)` as `ids`, with rows of all worlds: a
+    GPU need not tell the host, then, which worlds they are."""
     missing: frozenset[str]
     """Readouts that this backend cannot supply."""
 

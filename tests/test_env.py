@@ -22,7 +22,7 @@ class PointMass:
 
     xp: Any = array_api_compat.numpy
     device, timestep_s = None, 0.05
-    missing = frozenset({"xpos"})
+    missing, masked = frozenset({"xpos"}), False
     control_range = np.array([[-1.0, 1.0]])
 
     def __init__(self, num_worlds: int) -> None:

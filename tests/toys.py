@@ -25,7 +25,7 @@ class PointSim:
     """Points in `dims` dimensions whose control is their velocity, beside a goal that rests."""
 
     xp: Any = array_api_compat.numpy
-    device, timestep_s, missing = None, 0.1, frozenset()
+    device, timestep_s, missing, masked = None, 0.1, frozenset(), False
 
     def __init__(self, source: ModelSource, num_worlds: int) -> None:
         dims = int(source.xml)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 
 from embodied.sim import Sim
 
@@ -77,7 +78,7 @@ def layout(xp: Any, robot: Robot, unit: Array) -> dict[str, Array]:
 def first(xp: Any, distance: Array, enough: float) -> Array:
     """Which of the candidates `(n, K)` is the first that is far enough, else the farthest."""
     best = xp.argmax(xp.minimum(distance, xp.full_like(distance, enough)), axis=1)
-    return xp.arange(distance.shape[1])[None, :] == best[:, None]
+    return xp.arange(distance.shape[1], device=device(distance))[None, :] == best[:, None]
 
 
 def upright(xp: Any, x: Array, y: Array, z: Array, yaw: Array) -> Array:
