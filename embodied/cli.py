@@ -148,6 +148,12 @@ def _who(verb: str, arguments: list[str]) -> str:
     return arguments[0]
 
 
+def _bench(arguments: list[str], options: Options) -> None:
+    from embodied.bench import bench, show
+
+    show(bench(arguments, options["--config-dir"]))
+
+
 def _list(arguments: list[str], options: Options) -> int:
     from embodied.catalogue import catalogue
 
@@ -287,6 +293,17 @@ VERBS = {
 
             episodes=4 num_envs=4 seed=10000 camera= size=480x640 speed=1 seconds=20 greedy=true
             max_steps= out=video.mp4 viewer=false trust_pickle=false"""),
+        ("--config-dir",),
+    ),
+    "bench": Verb(
+        _bench,
+        "Measure where the time of a run goes: physics, observing, rewards, acting, learning.",
+        "bench [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied bench env=pick_cube num_envs=512
+            embodied bench env=half_cheetah agent=sac updates=200
+
+            Keys are those of `embodied train`; updates=20 rollouts and updates are measured."""),
         ("--config-dir",),
     ),
     "list": Verb(
