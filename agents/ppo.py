@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embodied import processes
 from embodied.errors import UserError, check_range
 from embodied.nets import (
     RunningNorm,
@@ -143,7 +144,7 @@ class PPO:
         self.start: str | None = None
         self.activation = activation
         self._policy = GaussianPolicy(observation_space, action_spec, hidden, activation, init_std)
-        self.policy.noise.manual_seed(seed)
+        self.policy.noise.manual_seed(processes.own_seed(seed))
         self.critic = mlp(vector_size(observation_space), hidden, 1, activation)
         self.policy.to(self.device)
         self.critic.to(self.device)
@@ -226,12 +227,12 @@ class PPO:
         advantage: Tensor,
         target: Tensor,
         valid: Tensor,
+        count: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """The clipped surrogate loss of a minibatch `(B, ...)`, and figures for the log."""
-        count = valid.sum().clamp(min=1.0)
-        mean = (advantage * valid).sum() / count
-        std = (((advantage - mean) ** 2 * valid).sum() / count).sqrt()
-        advantage = (advantage - mean) / (std + 1e-8)
+        """The clipped surrogate loss of a minibatch `(B, ...)`, and figures for the log.
+
+        Advantages are standardised, and `count` is by how many valid rows to divide.
+        """
         log_ratio = self._log_prob(x, action) - log_prob
         ratio = log_ratio.exp()
         surrogate = torch.minimum(
@@ -251,19 +252,25 @@ class PPO:
     def _epochs(self, batch: list[Tensor]) -> dict[str, float]:
         size = batch[0].shape[0] // self.minibatches
         figures = []
+        x, action, log_prob, advantage, target, valid = batch
         self._set_lr()
         for _ in range(self.epochs):
-            order = torch.randperm(batch[0].shape[0], generator=self.shuffle).to(self.device)
-            for k in range(self.minibatches):
-                rows = order[k * size : (k + 1) * size]
-                loss, report = self._loss(*(part[rows] for part in batch))
+            order = torch.randperm(len(x), generator=self.shuffle).to(self.device)
+            parts = order[: self.minibatches * size].view(self.minibatches, size)
+            scaled, count = standardise(advantage[parts], valid[parts])
+            for k, rows in enumerate(parts):
+                loss, report = self._loss(
+                    x[rows], action[rows], log_prob[rows], scaled[k], target[rows], valid[rows],
+                    count[k],
+                )  # fmt: skip
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
+                processes.average_gradients(self.parameters)
                 nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
                 self.optimiser.step()
                 figures.append(report)
             if self.target_kl is not None:
-                self._adapt_lr(float(figures[-1][3]))
+                self._adapt_lr(float(processes.total(figures[-1][3])) / processes.count())
         names = ("policy_loss", "value_loss", "entropy", "kl", "clipped")
         means = torch.stack(figures).mean(0).tolist()
         return dict(zip(names, means, strict=True)) | {"lr": self._lr()}
@@ -316,6 +323,16 @@ class PPO:
         self.reward_scale.load_state_dict(state["reward_scale"])
         self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
         self.progress = state["progress"]
+
+
+def standardise(advantage: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Advantages `(M, B)` of M minibatches, each of mean 0 and deviation 1 over its valid rows in
+    all processes; and how many those are in one process, on average, `(M,)`."""
+    count = processes.total(valid.sum(1)).clamp(min=1.0)
+    mean = processes.total((advantage * valid).sum(1)) / count
+    apart = advantage - mean[:, None]
+    std = (processes.total((apart**2 * valid).sum(1)) / count).sqrt()
+    return apart / (std[:, None] + 1e-8), count / processes.count()
 
 
 def _float(value: np.ndarray) -> Tensor:

@@ -8,7 +8,8 @@
 Where we differ: critics are one stack of networks, so that all of them are one matrix product a
 layer; `n_step` rewards count before the critic's word is taken; a truncated episode is bootstrapped
 from its true last observation; losses are compiled where they can be. Rewards are formed when a
-step is drawn (see `embodied.replay`), so their labels may come late.
+step is drawn (see `embodied.replay`), so their labels may come late; and demonstrations, where
+there are any, are a fixed share of every batch (RLPD, Ball et al. 2023, arXiv 2302.02948).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from embodied import processes
 from embodied.errors import check_range
 from embodied.nets import (
     adam_state,
@@ -47,8 +49,9 @@ class SAC:
     After every rollout of `rollout_steps` steps in all worlds it learns from `updates` batches of
     `batch` steps of its replay, which holds the last `capacity`. The first `warm_up` steps of a run
     are taken at random. The temperature alpha begins at `init_alpha` and is led to where the
-    policy's entropy is `target_entropy`, by default minus the number of actions. `threads` are
-    torch's during an update: more than one is faster only where no other process is busy.
+    policy's entropy is `target_entropy`, by default minus the number of actions. `shown_share` of
+    every batch are demonstrations, where it was given any. `threads` are torch's during an update:
+    more than one is faster only where no other process is busy.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class SAC:
         hidden: Sequence[int] = (256, 256),
         init_alpha: float = 1.0,
         target_entropy: float | None = None,
+        shown_share: float = 0.5,
         compile: bool = True,
         device: str = "cpu",
         threads: int = 1,
@@ -78,14 +82,15 @@ class SAC:
         check_range("agent", 1, **counts, n_step=n_step, critics=critics, threads=threads)
         check_range("agent", 0, lr=lr, warm_up=warm_up)
         check_range("agent", 1e-6, init_alpha=init_alpha)
-        check_range("agent", 0, 1, gamma=gamma, tau=tau)
+        check_range("agent", 0, 1, gamma=gamma, tau=tau, shown_share=shown_share)
         self.rollout_steps, self.updates, self.batch = rollout_steps, updates, batch
         self.gamma, self.tau, self.n_step, self.warm_up = gamma, tau, n_step, warm_up
+        self.shown_share = shown_share
         self.device, self.threads, self.progress = usable_device(device), threads, 0.0
         torch.set_num_threads(1)  # acting is little work, beside the threads of the physics
         torch.manual_seed(seed)
         self.policy = SquashedPolicy(observation_space, action_spec, hidden)
-        self.policy.noise.manual_seed(seed)
+        self.policy.noise.manual_seed(processes.own_seed(seed))
         self.policy.at_random = warm_up > 0
         size, actions = vector_size(observation_space), self.policy.action_spec.size
         self.target_entropy = -float(actions) if target_entropy is None else target_entropy
@@ -104,7 +109,8 @@ class SAC:
             )
         }
         self.replay = Replay(capacity, num_worlds, size, actions, self.device)
-        self.noise = torch.Generator().manual_seed(seed)
+        self.shown: Replay | None = None
+        self.noise = torch.Generator().manual_seed(processes.own_seed(seed))
         self.weights: dict[str, float] = {}
         self._critic_loss = compiled(self.critic_loss) if compile else self.critic_loss
         self._actor_loss = compiled(self.actor_loss) if compile else self.actor_loss
@@ -113,12 +119,12 @@ class SAC:
 
     def update(self, traj: Trajectory) -> dict[str, float]:
         """Take in a rollout `(T, N)`, then learn from `updates` batches once warm."""
-        self._remember(traj)
+        self._remember(self.replay, traj)
         if len(self.replay) < self.warm_up:
             return {}
         self.policy.at_random = False
         with torch_threads(self.threads):
-            figures = [self._learn() for _ in range(self.updates)]
+            figures = [self.improve() for _ in range(self.updates)]
         names = ("critic_loss", "actor_loss", "q", "entropy", "alpha")
         means = torch.stack(figures).mean(0).tolist()
         return dict(zip(names, means, strict=True))
@@ -128,11 +134,21 @@ class SAC:
         told = {name: torch.as_tensor(np.asarray(value)) for name, value in channels.items()}
         return self.replay.relabel(torch.as_tensor(np.asarray(step_ids)), told)
 
-    def _remember(self, traj: Trajectory) -> None:
+    def begin_with(self, traj: Trajectory) -> None:
+        """Take demonstrations `(T, N)`, labelled, to learn from beside what it does itself."""
+        self.shown = self._room_for(*traj.shape)
+        self._remember(self.shown, traj)
+
+    def _room_for(self, steps: int, worlds: int) -> Replay:
+        sizes = self.replay.sizes
+        room = max(2, steps) * worlds
+        return Replay(room, worlds, sizes["obs"], sizes["action"], self.device)
+
+    def _remember(self, replay: Replay, traj: Trajectory) -> None:
         policy = self.policy
         action = self._tensor(traj.action)
         self.weights = dict(traj.weights)
-        self.replay.add(
+        replay.add(
             step_id=self._tensor(traj.step_id),
             obs=self._vector(traj.obs),
             action=((action - policy.centre) / policy.scale).clamp(-1.0, 1.0),
@@ -143,12 +159,16 @@ class SAC:
             valid=self._tensor(traj.valid),
         )
 
-    def _learn(self) -> Tensor:
-        """One step of critics, actor, temperature and target; figures `(5,)`."""
-        drawn = self.replay.draw(self.batch, self.noise, self.weights, self.gamma, self.n_step)
+    def improve(self) -> Tensor:
+        """One step of critics, actor, temperature and target on a new batch; figures `(5,)`."""
+        drawn = self._draw()
         now, following = (
             torch.randn(drawn.action.shape, generator=self.noise).to(self.device) for _ in range(2)
         )
+        return self.learn_from(drawn, now, following)
+
+    def learn_from(self, drawn: Batch, now: Tensor, following: Tensor) -> Tensor:
+        """One such step from a batch, with the noise `(B, A)` of the actions that it asks for."""
         alpha = self.log_alpha.detach().exp()
         target = self._aim(drawn, following, alpha)
         critic_loss, q = self._critic_loss(drawn.obs, drawn.action, target)
@@ -159,6 +179,15 @@ class SAC:
         with torch.no_grad():
             torch._foreach_lerp_([*self.target.parameters()], [*self.critic.parameters()], self.tau)
         return torch.stack([critic_loss.detach(), actor_loss.detach(), q, -log_prob, alpha])
+
+    def _draw(self) -> Batch:
+        how = (self.noise, self.weights, self.gamma, self.n_step)
+        if self.shown is None:
+            return self.replay.draw(self.batch, *how)
+        count = round(self.shown_share * self.batch)
+        parts = (self.replay.draw(self.batch - count, *how), self.shown.draw(count, *how))
+        rows = zip(*(vars(part).values() for part in parts), strict=True)
+        return Batch(*(torch.cat(both) for both in rows))
 
     @torch.no_grad()
     def _aim(self, drawn: Batch, noise: Tensor, alpha: Tensor) -> Tensor:
@@ -182,6 +211,7 @@ class SAC:
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        processes.average_gradients(p for group in optimiser.param_groups for p in group["params"])
         optimiser.step()
 
     def _vector(self, obs: Obs) -> Tensor:
@@ -201,6 +231,7 @@ class SAC:
             "log_alpha": self.log_alpha.detach().clone(),
             "optimisers": {name: adam_state(one) for name, one in self.optimisers.items()},
             "replay": self.replay.state_dict(),
+            "shown": None if self.shown is None else self.shown.state_dict(),
             "weights": dict(self.weights),
             "draws": self.noise.get_state(),
         }
@@ -214,5 +245,9 @@ class SAC:
         for name, optimiser in self.optimisers.items():
             load_adam_state(optimiser, state["optimisers"][name])
         self.replay.load_state_dict(state["replay"])
+        self.shown = None
+        if (shown := state.get("shown")) is not None:
+            self.shown = self._room_for(*shown["rows"]["valid"].shape)
+            self.shown.load_state_dict(shown)
         self.weights = {name: float(value) for name, value in state["weights"].items()}
         self.noise.set_state(torch.as_tensor(state["draws"]))

@@ -110,11 +110,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     raise UserError(f"{path} is no checkpoint (no manifest.json) and holds none (no step_*)")
 
 
+def checkpoint_name(step: int) -> str:
+    """The folder, within a run's, of the checkpoint of a step."""
+    return f"step_{step:012d}"
+
+
 # --- writing ---------------------------------------------------------------------------------
 
 
 def _publish(directory: Path, step: int, files: dict[str, bytes]) -> Path:
-    path = _unused(directory, f"step_{step:012d}")
+    path = _unused(directory, checkpoint_name(step))
     temporary = _unused(directory, f".tmp_{path.name}")
     manifest = {
         "format": FORMAT,

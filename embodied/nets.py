@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from embodied import processes
 from embodied.errors import UserError, unknown
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "elu": nn.ELU, "silu": nn.SiLU}
@@ -67,14 +68,14 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, rows: Tensor) -> None:
-        """Take in rows `(K, D)` (Chan et al.'s parallel variance)."""
-        count = rows.shape[0]
-        if count == 0:
+        """Take in rows `(K, D)`, those of all processes (Chan et al.'s parallel variance)."""
+        if rows.shape[0] == 0:
             return
         var, mean = torch.var_mean(rows.double(), dim=0, correction=0)
+        count, mean, m2 = processes.pooled(rows.shape[0], mean, var * rows.shape[0])
         total = self.count + count
         delta = mean - self.mean
-        spread = self.var * self.count + var * count + delta**2 * self.count * count / total
+        spread = self.var * self.count + m2 + delta**2 * self.count * count / total
         self.mean.copy_(self.mean + delta * count / total)
         self.var.copy_(spread / total)
         self.count.copy_(total)

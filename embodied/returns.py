@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from embodied import processes
+
 
 def gae(
     reward: Tensor,
@@ -62,13 +64,13 @@ class DiscountedReturnScale:
             self.running = running[t] = torch.where(valid[t], paid, self.running)
             self.running = torch.where(done[t], 0.0, self.running)
         returns = running[valid]
-        count = returns.numel()
+        here = returns.mean() if returns.numel() else torch.zeros((), dtype=torch.float64)
+        spread = ((returns - here) ** 2).sum()
+        count, centre, m2 = processes.pooled(returns.numel(), here, spread)
         if count == 0:
             return
-        mean = float(returns.mean())
-        m2 = float(((returns - mean) ** 2).sum())
-        total, delta = self.count + count, mean - self.mean
-        self.m2 += m2 + delta * delta * self.count * count / total
+        total, delta = self.count + count, float(centre) - self.mean
+        self.m2 += float(m2) + delta * delta * self.count * count / total
         self.mean += delta * count / total
         self.count = total
 

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from embodied import processes
 from embodied.agent import Agent
 from embodied.build import make_agent, make_env, make_rewards
-from embodied.checkpoint import save_checkpoint
+from embodied.checkpoint import checkpoint_name, save_checkpoint
 from embodied.collect import Collector
 from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.evaluate import can_succeed
 from embodied.reward_model import Rewards
-from embodied.run import open_run, reward_hash, versions, write_json
+from embodied.run import Run, open_run, reward_hash, versions, write_json
 from embodied.run_log import RunLog, progress_bar
 
 
@@ -39,10 +40,15 @@ def train(
     a state this equals the uninterrupted run bit for bit. Overrides may then only raise
     `total_steps` and change what does not touch learning.
 
+    Where `torchrun` has started several processes, each has `num_envs` worlds, and all learn one
+    policy (see `embodied.processes`).
+
     Raises `UserError` before anything is written, or when a run can no longer learn.
     """
     if resume is not None:
         run = open_run(resume)
+        processes.join(run.cfg.get("device", "cpu"))
+        run = _own_run(run, resume)
         cfg = run.cfg
         for text in overrides:
             key = text.partition("=")[0]
@@ -52,22 +58,46 @@ def train(
         cfg = amend(cfg, overrides)
         training = Training(cfg, run.path)
         training.load(run.checkpoint.state)
-        say(f"resuming {run.path} at {training.collector.steps:,} steps")
+        say(f"resuming {run.path} at {training.steps:,} steps")
         for line in run.checkpoint.skipped:
             say(f"passed over: {line}")
         if not training.env.exact_resume:
             say(f"{training.env.name} cannot save its state: its episodes start anew")
     else:
         cfg = OmegaConf.create(resolved(compose_config(overrides, config_dir=config_dir)))
+        processes.join(cfg.device)
         path = Path(cfg.run_dir or _default_name(cfg))
-        if (path / "checkpoints").exists() or (path / "log.jsonl").exists():
+        if processes.any_says((path / "checkpoints").exists() or (path / "log.jsonl").exists()):
             raise UserError(f"{path} holds a run already: --resume {path}, or another run_dir")
         training = Training(cfg, path)
+        if cfg.demonstrations is not None:
+            training.show(cfg.demonstrations)
         if not hasattr(training.agent, "learn"):
             training.collector.start(training.agent.policy)  # what cannot begin leaves nothing
-        training.write_header()
+        if processes.rank() == 0:
+            training.write_header()
     training.run()
     return training.path
+
+
+def _own_run(run: Run, path: str | Path) -> Run:
+    """The run at `path` as this process left it, where it is one of several."""
+    there = run.checkpoint.state.get("processes", 1)
+    if there != processes.count():
+        many = f"with torchrun --nproc_per_node={there} -m " if there > 1 else "alone, with "
+        raise UserError(f"{path} is a run of {there} processes: resume it {many}embodied train")
+    if there == 1:
+        return run
+    own = run if processes.rank() == 0 else open_run(run.path / _checkpoints())
+    least = processes.fewest(own.checkpoint.step)
+    if least == own.checkpoint.step:
+        return own
+    return open_run(run.path / _checkpoints() / checkpoint_name(least))
+
+
+def _checkpoints() -> str:
+    """The folder of this process's checkpoints in a run directory."""
+    return "checkpoints" if processes.rank() == 0 else f"checkpoints_{processes.rank()}"
 
 
 RESUMABLE = ("total_steps", "checkpoint_every_s", "keep_checkpoints", "tensorboard", "video")
@@ -80,13 +110,18 @@ class Training:
         if cfg.total_steps < 1:
             raise UserError(f"total_steps={cfg.total_steps}: give a whole number >= 1")
         self.cfg, self.path = cfg, path
-        self.env: Stepper = make_env(cfg)
+        first = processes.rank() * cfg.num_envs
+        self.env: Stepper = make_env(cfg, first_world=first)
         self.agent: Agent = make_agent(cfg, self.env)
         self.owns_loop = hasattr(self.agent, "learn")  # a library's agent
         if self.owns_loop and list(cfg.reward_model) != ["env"]:
             raise UserError(
                 f"{_agent_name(cfg)} learns from the env's own reward alone: leave out "
                 "reward_model, or take agent=ppo"
+            )
+        if self.owns_loop and processes.count() > 1:
+            raise UserError(
+                f"{_agent_name(cfg)} learns in one process: take agent=ppo or agent=sac"
             )
         self.rewards = make_rewards(cfg, self.env, self.agent.gamma)
         if cfg.stop_at_judged is not None and not self.rewards.learned:
@@ -99,6 +134,18 @@ class Training:
         self.elapsed_s = 0.0
         self.told = time.monotonic()
         self.stop_requested = False
+
+    def show(self, demonstrations: str) -> None:
+        """Give the agent's replay demonstrations to begin with."""
+        if not hasattr(self.agent, "begin_with"):
+            raise UserError(
+                f"demonstrations: {_agent_name(self.cfg)} has no replay for them: take agent=sac, "
+                "or clone them (embodied imitate) and begin there (agent.start=RUN)"
+            )
+        from embodied.shown import read_shown
+
+        traj = read_shown(self.cfg, self.env, self.agent.gamma, demonstrations)
+        self.agent.begin_with(traj)
 
     def write_header(self) -> None:
         """What the run is made of, before its first step."""
@@ -118,10 +165,24 @@ class Training:
         except OSError as error:
             raise UserError(f"cannot write to {self.path}: {error.strerror}") from error
 
+    @property
+    def steps(self) -> int:
+        """Of all worlds, those of other processes too."""
+        return self.collector.steps * processes.count()
+
     def run(self) -> None:
         """Train until the budget, a goal or Ctrl-C; always leave a checkpoint."""
-        log = RunLog(self.path, self.cfg.tensorboard, self.collector.steps)
-        progress, bar = progress_bar(self.cfg.total_steps, self.collector.steps)
+        if processes.rank() == 0:
+            self._run()
+        else:
+            with _InterruptFlag(self):
+                self._loop(lambda figures: self._agree(False, False))
+            self.save()
+            self.env.close()
+
+    def _run(self) -> None:
+        log = RunLog(self.path, self.cfg.tensorboard, self.steps)
+        progress, bar = progress_bar(self.cfg.total_steps, self.steps)
         saved = time.monotonic()
 
         def after_update(figures: Mapping[str, float]) -> bool:
@@ -137,10 +198,10 @@ class Training:
             if progress.disable and time.monotonic() - self.told > 10.0:
                 self.told = time.monotonic()
                 say(f"{int(figures['steps']):>12,} steps  {shown}")
-            if time.monotonic() - saved > self.cfg.checkpoint_every_s:
-                self.save()
-                saved = time.monotonic()
-            return self.stop_requested or self._goal_reached()
+            due = time.monotonic() - saved > self.cfg.checkpoint_every_s
+            stop = self._agree(due, self._goal_reached())
+            saved = time.monotonic() if due else saved
+            return stop
 
         say(f"training {self.env.name} in {self.path}")
         try:
@@ -156,28 +217,35 @@ class Training:
             self._record()
         self.env.close()
 
+    def _agree(self, due: bool, stop: bool) -> bool:
+        """Save where the first process finds that due; stop where it says so, or any was asked."""
+        due, stop = (bool(value) for value in processes.first_says([due, stop]))
+        if due:
+            self.save()
+        return processes.any_says(self.stop_requested) or stop
+
     def _loop(self, after_update: Callable[[Mapping[str, float]], bool]) -> None:
         if self.owns_loop:
             agent: Any = self.agent
             agent.learn(self.env, self.cfg.total_steps, after_update)
             return
         stop = False
-        while not stop and self.collector.steps < self.cfg.total_steps:
+        while not stop and self.steps < self.cfg.total_steps:
             start = time.perf_counter()
-            self.agent.progress = self.collector.steps / self.cfg.total_steps
+            self.agent.progress = self.steps / self.cfg.total_steps
             traj = self.collector.collect(self.agent.policy, self.agent.rollout_steps)
             collected = time.perf_counter()
             metrics = self.agent.update(traj)
             end = time.perf_counter()
             self.elapsed_s += end - start
             stop = after_update(
-                self._figures(traj.reward.size / (end - start), metrics)
+                self._figures(processes.count() * traj.reward.size / (end - start), metrics)
                 | {"collect_share": (collected - start) / (end - start)}
             )
 
     def _figures(self, steps_per_s: float, metrics: Mapping[str, float]) -> dict[str, float]:
         """One row of the log."""
-        row = {"steps": float(self.collector.steps), "elapsed_s": self.elapsed_s}
+        row = {"steps": float(self.steps), "elapsed_s": self.elapsed_s}
         row["steps_per_s"] = steps_per_s
         for name, values in self.collector.episodes.drain().items():
             if name in self.recent:
@@ -218,11 +286,12 @@ class Training:
             "collector": self.collector.state_dict(),
             "recent": {name: list(values) for name, values in self.recent.items()},
             "elapsed_s": self.elapsed_s,
+            "processes": processes.count(),
         }
         save_checkpoint(
-            self.path / "checkpoints",
+            self.path / _checkpoints(),
             state,
-            step=self.collector.steps,
+            step=self.steps,
             config=OmegaConf.to_container(self.cfg, resolve=True),  # type: ignore[arg-type]
             keep=self.cfg.keep_checkpoints,
         )
@@ -286,6 +355,8 @@ class _InterruptFlag:
 
 
 def say(line: str) -> None:
+    if processes.rank() > 0:
+        return  # the first one tells
     print(line, file=sys.stderr, flush=True)
 
 
@@ -302,7 +373,8 @@ def _headline(figures: Mapping[str, float]) -> str:
 
 
 def _default_name(cfg: DictConfig) -> str:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    (now,) = processes.first_says([float(int(time.time()))])  # so that all have the same name
+    stamp = datetime.fromtimestamp(now).strftime("%Y%m%d-%H%M%S")
     return f"runs/{cfg.env.name.replace('/', '_')}_{_agent_name(cfg)}_s{cfg.seed}_{stamp}"
 
 

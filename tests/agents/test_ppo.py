@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from embodied.agents.ppo import PPO
+from embodied.agents.ppo import PPO, standardise
 from embodied.reward_models.env import EnvReward
 
 from embodied import nets
@@ -45,7 +45,9 @@ def batch(*rows: tuple[float, ...]) -> list[torch.Tensor]:
     """Columns of (x, action, ratio to the old policy, advantage, target, valid) for `loss`."""
     x, action, ratio, advantage, target, valid = torch.tensor(rows).T
     log_prob = -0.5 * (action - x / 2) ** 2 - 0.5 * LOG_2PI  # of the linear agent, now
-    return [x[:, None], action[:, None], log_prob - ratio.log(), advantage, target, valid]
+    scaled, count = standardise(advantage[None], valid[None])
+    old = log_prob - ratio.log()
+    return [x[:, None], action[:, None], old, scaled[0], target, valid, count[0]]
 
 
 TWO = (1.0, 1.5, 1.5, 3.0, 4.0, 1.0), (-1.0, -0.5, 0.9, 1.0, -1.0, 1.0)

@@ -208,3 +208,20 @@ def test_it_is_the_same_compiled() -> None:
 def test_settings_that_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         make(reach(4), **settings)
+
+
+def test_demonstrations_are_a_fixed_share_of_every_batch(tmp_path: Path) -> None:
+    agent, collect = trained(updates=0, batch=32, shown_share=0.25)
+    traj = collect.collect(agent.policy, 10)
+    bold = dataclasses.replace(traj, action=np.ones_like(traj.action))
+    agent.begin_with(bold)
+    agent.update(traj)
+    resumed = make(collect.env, batch=32, shown_share=0.25)
+    resumed.load_state_dict(through_disk(agent.state_dict(), tmp_path))
+    for one in (agent, resumed):
+        drawn = one._draw()
+        assert int((drawn.action == 1.0).all(-1).sum()) == 8 and len(drawn.reward) == 32
+    resumed.load_state_dict(agent.state_dict())
+    traj = collect.collect(agent.policy, 1)
+    assert agent.update(traj) == resumed.update(traj)
+    assert_equal(agent, resumed)
