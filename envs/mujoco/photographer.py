@@ -79,7 +79,11 @@ def _images(camera: Any, said: dict[str, Any], rows: dict[str, np.ndarray]) -> n
         for name, value in rows.items():
             if name != "state":
                 of = camera.model.opt if name.startswith("opt.") else camera.model
-                getattr(of, name.removeprefix("opt."))[...] = value[i]
+                field = getattr(of, name.removeprefix("opt."))
+                if field.ndim:
+                    field[: len(value[i])] = value[i]  # of some, a batch keeps the first alone
+                else:
+                    setattr(of, name.removeprefix("opt."), value[i])
         mujoco.mj_setState(camera.model, camera.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)
         images.append(camera.shoot(said["camera"]))
     return np.stack(images)

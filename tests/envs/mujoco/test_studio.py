@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from embodied.envs.mujoco.photographer import receive, send
 from embodied.envs.mujoco.render import choose_gl
 from embodied.envs.mujoco.sim import MujocoSim
 
+from embodied.build import make_env
+from embodied.config import compose_config
 from embodied.errors import UserError
 from embodied.sim import ModelSource
 
@@ -56,6 +59,18 @@ def test_processes_take_the_same_images_as_one_camera() -> None:
     np.testing.assert_array_equal(together.render("front", np.arange(WORLDS), 32, 32), expected)
     for sim in (alone, together):
         sim.close()
+
+
+def test_a_scene_with_all_its_objects_is_no_different() -> None:
+    images = []
+    for threads in (1, 2):
+        env: Any = make_env(compose_config(["env=pick_cube", f"sim.threads={threads}"]), 9, seed=4)
+        env.reset()
+        env.step(env.expert())
+        images.append(env.render("wrist", np.arange(9), 48, 48))
+        env.close()
+    np.testing.assert_array_equal(*images)
+    assert len(np.unique(images[0].reshape(9, -1), axis=0)) == 9
 
 
 def test_one_that_dies_is_replaced_and_nothing_is_lost() -> None:
