@@ -32,4 +32,6 @@ def load_policy_state(policy: Any, state: Mapping[str, Any]) -> None:
     ):
         if theirs != ours:
             raise UserError(f"the checkpoint does not fit: {what} {theirs} there, {ours} here")
-    policy.noise.set_state(torch.as_tensor(state["noise"]))
+    noise = torch.as_tensor(state["noise"])
+    if noise.shape == policy.noise.get_state().shape:  # else of another kind of device
+        policy.noise.set_state(noise)

@@ -24,9 +24,11 @@ from embodied.nets import (
     RunningNorm,
     adam_state,
     compiled,
+    drawn,
     load_adam_state,
     load_weights,
     mlp,
+    seeded,
     torch_threads,
     usable_device,
 )
@@ -75,11 +77,14 @@ class GaussianPolicy(nn.Module):
     @torch.inference_mode()
     def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, Array]:
         x = torch.from_numpy(to_vector(obs, self.keys)).to(self.scale.device)
+        return carry, self.decide(x, greedy).cpu().numpy()
+
+    def decide(self, x: Tensor, greedy: bool = False) -> Tensor:
+        """Actions `(N, A)` of observations `(N, D)`, on the policy's device."""
         action = self.mean(self.norm(x))
         if not greedy:
-            noise = torch.randn(action.shape, generator=self.noise).to(action.device)
-            action = action + torch.exp(self.log_std) * noise
-        return carry, (self.centre + self.scale * action).cpu().numpy()
+            action = action + torch.exp(self.log_std) * drawn(action.shape, self.noise)
+        return self.centre + self.scale * action
 
 
 class PPO:
@@ -144,7 +149,7 @@ class PPO:
         self.start: str | None = None
         self.activation = activation
         self._policy = GaussianPolicy(observation_space, action_spec, hidden, activation, init_std)
-        self.policy.noise.manual_seed(processes.own_seed(seed))
+        self.policy.noise = seeded(seed, self.device)
         self.critic = mlp(vector_size(observation_space), hidden, 1, activation)
         self.policy.to(self.device)
         self.critic.to(self.device)
@@ -300,10 +305,10 @@ class PPO:
         return self.critic(self.policy.norm(self._vector(obs, lead))).squeeze(-1)
 
     def _vector(self, obs: Obs, lead: int = 2) -> Tensor:
-        return torch.from_numpy(to_vector(obs, self.policy.keys, lead)).to(self.device)
+        return torch.as_tensor(to_vector(obs, self.policy.keys, lead)).to(self.device)
 
     def _tensor(self, value: Array) -> Tensor:
-        return torch.from_numpy(value).to(self.device)
+        return torch.as_tensor(value).to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -31,6 +31,7 @@ from embodied.nets import (
     compiled,
     load_adam_state,
     load_weights,
+    seeded,
     torch_threads,
     usable_device,
 )
@@ -90,7 +91,7 @@ class SAC:
         torch.set_num_threads(1)  # acting is little work, beside the threads of the physics
         torch.manual_seed(seed)
         self.policy = SquashedPolicy(observation_space, action_spec, hidden)
-        self.policy.noise.manual_seed(processes.own_seed(seed))
+        self.policy.noise = seeded(seed, self.device)
         self.policy.at_random = warm_up > 0
         size, actions = vector_size(observation_space), self.policy.action_spec.size
         self.target_entropy = -float(actions) if target_entropy is None else target_entropy
@@ -110,7 +111,7 @@ class SAC:
         }
         self.replay = Replay(capacity, num_worlds, size, actions, self.device)
         self.shown: Replay | None = None
-        self.noise = torch.Generator().manual_seed(processes.own_seed(seed))
+        self.noise = seeded(seed)
         self.weights: dict[str, float] = {}
         self._critic_loss = compiled(self.critic_loss) if compile else self.critic_loss
         self._actor_loss = compiled(self.actor_loss) if compile else self.actor_loss
@@ -215,10 +216,10 @@ class SAC:
         optimiser.step()
 
     def _vector(self, obs: Obs) -> Tensor:
-        return torch.from_numpy(to_vector(obs, self.policy.keys, 2)).to(self.device)
+        return torch.as_tensor(to_vector(obs, self.policy.keys, 2)).to(self.device)
 
     def _tensor(self, value: Array) -> Tensor:
-        return torch.from_numpy(np.asarray(value)).to(self.device)
+        return torch.as_tensor(value).to(self.device)
 
     # --- files
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embodied.errors import UserError
+from embodied.nets import drawn
 from embodied.spaces import to_vector, vector_keys, vector_size
 from embodied.types import ActionSpec, Array, Carry, Obs
 
@@ -68,12 +69,17 @@ class SquashedPolicy(nn.Module):
     @torch.inference_mode()
     def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, Array]:
         x = torch.from_numpy(to_vector(obs, self.keys)).to(self.scale.device)
+        return carry, self.decide(x, greedy).cpu().numpy()
+
+    def decide(self, x: Tensor, greedy: bool = False) -> Tensor:
+        """Actions `(N, A)` of observations `(N, D)`, on the policy's device."""
         mean, log_std = self.actor(x).chunk(2, -1)
         if greedy:
             action = torch.tanh(mean)
         elif self.at_random:
-            action = 2.0 * torch.rand(mean.shape, generator=self.noise).to(x.device) - 1.0
+            unit = torch.rand(mean.shape, generator=self.noise, device=self.noise.device)
+            action = 2.0 * unit.to(x.device) - 1.0
         else:
-            noise = torch.randn(mean.shape, generator=self.noise).to(x.device)
+            noise = drawn(mean.shape, self.noise)
             action = torch.tanh(mean + log_std.clamp(*LOG_STD).exp() * noise)
-        return carry, (self.centre + self.scale * action).cpu().numpy()
+        return self.centre + self.scale * action

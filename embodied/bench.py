@@ -11,8 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from embodied.build import make_agent, make_env, make_rewards
-from embodied.collect import Collector
+from embodied.build import make_agent, make_collector, make_env, make_rewards
 from embodied.config import compose_config, resolved
 from embodied.errors import UserError, check_range
 
@@ -80,7 +79,9 @@ def bench(
     if hasattr(agent, "learn") or not hasattr(agent, "update"):
         raise UserError("bench: this agent's library owns its loop: take agent=ppo or agent=sac")
     rewards = make_rewards(cfg, env, agent.gamma)
-    collector = Collector(env, rewards, cfg.max_fault_rate, cfg.stagger)
+    collector = make_collector(cfg, env, agent, rewards)
+    if hasattr(collector, "captures"):
+        collector.captures = False
     phases = Phases(_synchronise(cfg.device))
     _watch(phases, env, agent, rewards)
     for k in range(WARM_UP + cfg.updates):
@@ -109,8 +110,12 @@ def _watch(phases: Phases, env: Any, agent: Any, rewards: Any) -> None:
     else:
         phases.watch(env, "step", "physics")
     phases.watch(env, "reset", "reset")
+    if hasattr(env, "device_reset"):
+        phases.watch(env, "device_reset", "reset")
     phases.watch(rewards, "label", "judge")
-    phases.watch(agent.policy, "act", "act")
+    for method in ("act", "decide"):
+        if hasattr(agent.policy, method):
+            phases.watch(agent.policy, method, "act")
     phases.watch(agent, "update", "update")
 
 

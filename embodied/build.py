@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from embodied.agent import Agent
+from embodied.collect import Collector
 from embodied.env import Stepper, TaskEnv
 from embodied.errors import UserError
 from embodied.host_env import HostTaskEnv
@@ -64,6 +65,17 @@ def make_reward_model(cfg: DictConfig, env: Stepper, name: str) -> RewardModel:
         "instructions": getattr(task, "instructions", ()),
     }
     return make(rest, offered)
+
+
+def make_collector(cfg: DictConfig, env: Stepper, agent: Agent, rewards: Rewards) -> Collector:
+    """What rolls out the agent's policy in these worlds: on their device, where that can be."""
+    how = (env, rewards, cfg.max_fault_rate, cfg.stagger)
+    if isinstance(env, HostTaskEnv):
+        from embodied.device_collect import DeviceCollector, fits
+
+        if fits(env, agent, rewards):
+            return DeviceCollector(*how)
+    return Collector(*how)
 
 
 def make_agent(cfg: DictConfig, env: Stepper, num_worlds: int | None = None) -> Agent:

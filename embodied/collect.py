@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -66,6 +66,15 @@ class Episodes:
         self._totals = {k: np.array(v) for k, v in state["totals"].items()}
         self._finished = [{k: np.array(v) for k, v in row.items()} for row in state["finished"]]
         self._partial = np.array(state["partial"])
+
+
+class Seen(Protocol):
+    """What was seen of a rollout that no policy may see, `(T, N)` each."""
+
+    fault: Array
+    episode_step: Array
+    success: Array
+    env_reward: Array
 
 
 class Collector:
@@ -141,15 +150,18 @@ class Collector:
             else:
                 self._episode_step = self._episode_step + 1
         self._obs, self._carry = obs, carry
-        traj = rollout.trajectory(obs, self.steps)
-        self.steps += steps * env.num_worlds
-        self._check_faults(rollout.fault)
+        return self._labelled(rollout.trajectory(obs, self.steps), rollout)
+
+    def _labelled(self, traj: Trajectory, seen: Seen) -> Trajectory:
+        """A rollout with rewards, counted and checked."""
+        self.steps += traj.shape[0] * self.env.num_worlds
+        self._check_faults(seen.fault)
         before = dict(self.rewards.counts)
-        self.rewards.label(traj, rollout.episode_step)
+        self.rewards.label(traj, seen.episode_step)
         self._check_judges(before)
         if self.trust is not None:
             judged, verdict = self.rewards.judged, self.rewards.verdict
-            self.trust.add(traj, judged, rollout.success, verdict, rollout.env_reward)
+            self.trust.add(traj, judged, seen.success, verdict, seen.env_reward)
         return traj
 
     def _check_faults(self, fault: np.ndarray) -> None:

@@ -207,6 +207,21 @@ class TaskEnv:
         self._obs = step.obs
         return step
 
+    def carried(self) -> dict[str, Array]:
+        """What lives from step to step beside the sim, by name, `(N, ...)` each but the queue."""
+        return {
+            **{name: getattr(self, f"_{name}") for name in _CARRIED},
+            **{f"memory/{key}": value for key, value in self.memory.items()},
+            **{f"obs/{key}": value for key, value in self._obs.items()},
+        }
+
+    def take_up(self, carried: Mapping[str, Array]) -> None:
+        """Go on with what was `carried`."""
+        for name in _CARRIED:
+            setattr(self, f"_{name}", carried[name])
+        self.memory = {key: carried[f"memory/{key}"] for key in self.memory}
+        self._obs = {key: carried[f"obs/{key}"] for key in self._obs}
+
     def stagger(self) -> bool:
         xp = self.sim.xp
         played = Draw(self._seed, self._episode).integers("stagger", (), self.max_steps)
@@ -285,11 +300,7 @@ class TaskEnv:
             "sim": self.sim.state_dict(),
             "memory": {k: copy(v) for k, v in self.memory.items()},
             "obs": {k: copy(v) for k, v in self._obs.items()},
-            "seed": copy(self._seed),
-            "episode": copy(self._episode),
-            "elapsed": copy(self._elapsed),
-            "delay": copy(self._delay),
-            "queue": copy(self._queue),
+            **{name: copy(getattr(self, f"_{name}")) for name in _CARRIED},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -316,6 +327,9 @@ class TaskEnv:
 
     def close(self) -> None:
         self.sim.close()
+
+
+_CARRIED = ("seed", "episode", "elapsed", "delay", "queue")
 
 
 def _box(value: Array) -> gym.spaces.Box:

@@ -15,6 +15,9 @@ from embodied.types import Array, Obs, Step
 class HostTaskEnv(TaskEnv):
     """A `TaskEnv` that takes and gives NumPy, copied, while task and sim stay on their device."""
 
+    device_step, device_reset = TaskEnv.step, TaskEnv.reset
+    """The same with torch in and out, as a caller on that device wants it."""
+
     def reset(self, mask: Array | None = None, seed: Array | int | None = None) -> Obs:
         if mask is not None:
             mask = self.sim.xp.asarray(mask, device=self.sim.device)

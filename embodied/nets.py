@@ -90,6 +90,16 @@ def usable_device(name: str) -> torch.device:
         raise UserError(f"device={name}: {reason[:120]} (device=cpu works everywhere)") from error
 
 
+def seeded(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """Random numbers of this process's own, made on a device."""
+    return torch.Generator(device).manual_seed(processes.own_seed(seed))
+
+
+def drawn(shape: Sequence[int], noise: torch.Generator) -> Tensor:
+    """Standard normal numbers, where the generator is."""
+    return torch.randn(tuple(shape), generator=noise, device=noise.device)
+
+
 def compiled(function: Callable) -> Callable:
     """`function` through `torch.compile`, or as it is where its C++ cannot be compiled."""
     lacking = missing_for_compile()

@@ -56,6 +56,9 @@ class RewardModel(Protocol):
     given, only the steps it marks are asked about. Scoring a trajectory in chunks, the carry
     handed on, equals scoring it whole, bit for bit.
 
+    A model that looks at readouts alone, never at observations, says `blind = True`: a rollout on a
+    GPU then leaves those where they are.
+
     A model that learns has `fit(dataset, others)`, `save(path)` and a `path` it was loaded from;
     one that must not be trained on before it is audited says so by `learned = True`.
     """
@@ -181,6 +184,11 @@ class Rewards:
         """The models that learned what to pay, and may have learned it wrong."""
         models = {name: channel.model for name, channel in self.channels.items()}
         return {name: model for name, model in models.items() if getattr(model, "learned", False)}
+
+    @property
+    def blind(self) -> bool:
+        """Whether no model looks at observations."""
+        return all(getattr(c.model, "blind", False) for c in self.channels.values())
 
     @property
     def readouts(self) -> frozenset[str]:

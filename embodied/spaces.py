@@ -6,6 +6,7 @@ import math
 
 import gymnasium as gym
 import numpy as np
+from array_api_compat import array_namespace
 
 from embodied.errors import UserError
 from embodied.types import Array, Obs
@@ -27,7 +28,11 @@ def vector_size(space: gym.spaces.Dict) -> int:
 
 
 def to_vector(obs: Obs, keys: tuple[str, ...], lead: int = 1) -> Array:
-    """Observations `(..., D)` float32, the first `lead` axes kept (NumPy)."""
+    """Observations `(..., D)` float32, the first `lead` axes kept; torch stays torch."""
+    if not isinstance(obs[keys[0]], np.ndarray):
+        xp = array_namespace(obs[keys[0]])
+        parts = [xp.reshape(obs[k], (*obs[k].shape[:lead], -1)) for k in keys]
+        return xp.astype(xp.concat(parts, axis=-1), xp.float32)
     shapes = {k: obs[k].shape for k in keys}
     parts = [np.reshape(obs[k], (*s[:lead], math.prod(s[lead:]))) for k, s in shapes.items()]
     flat = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)

@@ -17,9 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from embodied import processes
 from embodied.agent import Agent
-from embodied.build import make_agent, make_env, make_rewards
+from embodied.build import make_agent, make_collector, make_env, make_rewards
 from embodied.checkpoint import checkpoint_name, save_checkpoint
-from embodied.collect import Collector
 from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper
 from embodied.errors import UserError
@@ -127,7 +126,7 @@ class Training:
         if cfg.stop_at_judged is not None and not self.rewards.learned:
             raise UserError("stop_at_judged: no reward model that learned judges this run")
         self.audits = _audits(cfg, self.env, self.rewards)
-        self.collector = Collector(self.env, self.rewards, cfg.max_fault_rate, cfg.stagger)
+        self.collector = make_collector(cfg, self.env, self.agent, self.rewards)
         self.recent: dict[str, deque[float]] = {
             name: deque(maxlen=int(cfg.stop_window)) for name in ("return", "success")
         }

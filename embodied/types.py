@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
+from array_api_compat import array_namespace
 
 Array = Any
 Obs = dict[str, Array]
@@ -113,7 +114,7 @@ class Trajectory:
     `final_obs[key][final_index[t, n]]`, and `final_index` is -1 elsewhere.
     """
 
-    obs: Obs  # (T, N, ...)
+    obs: Obs  # (T, N, ...), of the kind of arrays that the worlds have
     last_obs: Obs  # (N, ...) what follows the last row, unless it ended an episode
     action: Array  # (T, N, A) as the policy chose it
     action_executed: Array  # (T, N, A) after clamping and delay
@@ -145,7 +146,8 @@ class Trajectory:
         rows = self.final_index[steps, worlds]
         out = {}
         for key, value in self.obs.items():
-            following = np.concatenate([value[1:], self.last_obs[key][None]])
+            xp = array_namespace(value)
+            following = xp.concat([value[1:], self.last_obs[key][None]])
             following[steps, worlds] = self.final_obs[key][rows]
             out[key] = following
         return out

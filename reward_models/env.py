@@ -21,6 +21,7 @@ class EnvReward:
     kind = "reward"
     scope = "step"
     causal = True
+    blind = True
     value_range = (-float("inf"), float("inf"))
 
     def __init__(self, readout: str = "reward") -> None:

@@ -74,6 +74,9 @@ class WarpSim(Named):
             self.model.opt.solver = mujoco.mjtSolver.mjSOL_NEWTON
         self.num_worlds, self.timestep_s = num_worlds, float(self.model.opt.timestep)
         _init()
+        if self.device.type == "cuda":  # one stream for both, and one that can be captured
+            torch.cuda.set_stream(torch.cuda.Stream(self.device))
+            wp.set_stream(wp.stream_from_torch(torch.cuda.current_stream(self.device)))
         self._warp = wp.device_from_torch(self.device)
         self._setconst = frozenset(mujoco.MjModel._setconst_inputs)
         try:
@@ -252,8 +255,8 @@ class WarpSim(Named):
     def _launch(self, key: Any, call: Callable[[], None]) -> None:
         """Run `call`, on a GPU from the graph that was captured the first time."""
         with wp.ScopedDevice(self._warp):
-            if not self._warp.is_cuda:
-                return call()
+            if not self._warp.is_cuda or torch.cuda.is_current_stream_capturing():
+                return call()  # within a larger graph it becomes a part of that
             if key not in self._graphs:
                 call()  # compiles
                 with wp.ScopedCapture() as capture:

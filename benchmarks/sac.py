@@ -1,0 +1,220 @@
+"""SAC against stable-baselines3: updates a second, time to a return, and what many worlds bring.
+
+`updates_vs_sb3`: one update (critics, actor, temperature, target) of the same networks (256x256) on
+batches of 256 steps of HalfCheetah, ours and SB3's by turns, each at the number of threads that
+suits it best.
+`wall_clock_to_return_vs_sb3`: seconds of training until the greedy policy returns 5,000 over ten
+episodes, ours as tuned (`conf/tuned/half_cheetah_sac.yaml`), SB3's with its own settings, which are
+those of its zoo but for 10,000 steps at random. Evaluation is off the clock, set-up and compilation
+are on it.
+`batched_vs_sb3`: env steps a second up to that return, of many worlds against SB3's one.
+
+SB3 takes an hour or more a seed. `--sb3` runs that alone, a seed after the other, and keeps what is
+measured in `results/sac.sb3.jsonl`, from where the others take it.
+
+    python -m benchmarks.sac [--quick] [--sb3] [--seeds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.harness import RESULTS, interleave, ratio, summary, write_result
+from embodied.build import make_agent, make_env, make_rewards
+from embodied.collect import Collector
+from embodied.config import compose_config
+
+GOAL = 5000.0
+BUDGET = 1_000_000
+"""Steps after which SB3 has missed the goal."""
+EVERY = 10_000
+"""Steps of SB3 from one evaluation to the next; ours are evaluated as often in seconds."""
+LOG = RESULTS / "sac.sb3.jsonl"
+FILLED = 10_000
+"""Steps in the replays whose updates are timed."""
+SAME = ("env=half_cheetah", "agent=sac", "~tuned", "num_envs=8", f"agent.warm_up={FILLED}")
+
+
+class Ours:
+    """One of our runs, an update at a time."""
+
+    def __init__(self, overrides: list[str]) -> None:
+        torch.set_num_threads(1)
+        self.cfg = compose_config(overrides)
+        self.env: Any = make_env(self.cfg)
+        self.agent: Any = make_agent(self.cfg, self.env)
+        rewards = make_rewards(self.cfg, self.env, self.agent.gamma)
+        self.collector = Collector(self.env, rewards, stagger=self.cfg.stagger)
+
+    def update(self) -> None:
+        traj = self.collector.collect(self.agent.policy, self.agent.rollout_steps)
+        self.agent.update(traj)
+
+
+def our_updates(threads: int) -> Callable[[int], float]:
+    """Updates a second of ours on a filled replay, as a function of their number."""
+    run = Ours([*SAME, f"agent.threads={threads}"])
+    while not len(run.agent.replay) >= FILLED:
+        run.update()
+
+    def rate(count: int) -> float:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        for _ in range(count):
+            run.agent.improve()
+        return count / (time.perf_counter() - start)
+
+    return rate
+
+
+def sb3_updates(threads: int) -> Callable[[int], float]:
+    """The same of SB3, on as many steps of the same env."""
+    model = sb3_model(0, learning_starts=FILLED)
+    torch.set_num_threads(1)
+    model.learn(FILLED)
+
+    def rate(count: int) -> float:
+        torch.set_num_threads(threads)
+        start = time.perf_counter()
+        model.train(gradient_steps=count, batch_size=256)
+        return count / (time.perf_counter() - start)
+
+    return rate
+
+
+def sb3_model(seed: int, **settings: Any) -> Any:
+    import gymnasium as gym
+    from stable_baselines3 import SAC
+
+    return SAC("MlpPolicy", gym.make("HalfCheetah-v5"), seed=seed, device="cpu", **settings)
+
+
+def updates(rounds: int, count: int) -> dict[str, list[float]]:
+    """Updates a second of both, each at its best number of threads, by turns."""
+    best: dict[str, Callable[[int], float]] = {}
+    threads: dict[str, list[float]] = {}
+    for name, make in (("ours", our_updates), ("sb3", sb3_updates)):
+        trials = {n: make(n) for n in (1, 2)}
+        for trial in trials.values():
+            trial(20)
+        chosen = max(trials, key=lambda n: trials[n](count))
+        best[name], threads[f"{name}_threads"] = trials[chosen], [float(chosen)]
+    rates = interleave({k: lambda v=v: v(count) for k, v in best.items()}, rounds)
+    return rates | threads
+
+
+def ours_to_goal(seed: int, seconds: float) -> dict[str, Any]:
+    """Seconds and steps of ours until the greedy policy returns `GOAL`."""
+    start = time.perf_counter()
+    run = Ours(["env=half_cheetah", "agent=sac", f"seed={seed}"])
+    test = _test_env(seed)
+    elapsed, curve, following = time.perf_counter() - start, [], 10.0
+    while elapsed < seconds:
+        start = time.perf_counter()
+        run.update()
+        elapsed += time.perf_counter() - start
+        if elapsed >= following:
+            following += 10.0
+            mean = _mean_return(test, seed, lambda o: run.agent.policy.act({}, o, greedy=True)[1])
+            curve.append([run.collector.steps, elapsed, mean])
+            print(f"ours, seed {seed}: {curve[-1]}", flush=True)
+            if mean >= GOAL:
+                return {"seconds": elapsed, "steps": run.collector.steps, "curve": curve}
+    return {"seconds": None, "steps": run.collector.steps, "curve": curve}
+
+
+def sb3_to_goal(seed: int, budget: int) -> dict[str, Any]:
+    """The same of SB3, with one env."""
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    model = sb3_model(seed, learning_starts=10_000)
+    test = _test_env(seed)
+    elapsed, curve = time.perf_counter() - start, []
+    while model.num_timesteps < budget:
+        start = time.perf_counter()
+        model.learn(EVERY, reset_num_timesteps=False)
+        elapsed += time.perf_counter() - start
+        mean = _mean_return(test, seed, lambda o: _greedy(model, o["state"]))
+        curve.append([model.num_timesteps, elapsed, mean])
+        print(f"sb3, seed {seed}: {curve[-1]}", flush=True)
+        if mean >= GOAL:
+            return {"seconds": elapsed, "steps": model.num_timesteps, "curve": curve}
+    return {"seconds": None, "steps": model.num_timesteps, "curve": curve}
+
+
+def _greedy(model: Any, obs: Any) -> Any:
+    return model.predict(obs, deterministic=True)[0]
+
+
+def _test_env(seed: int) -> Any:
+    return make_env(compose_config(["env=half_cheetah"]), num_envs=10, seed=10_000 + seed)
+
+
+def _mean_return(env: Any, seed: int, act: Callable[[Any], Any]) -> float:
+    obs, total = env.reset(seed=10_000 + seed), np.zeros(10)
+    for _ in range(env.max_steps):
+        step = env.step(act(obs))
+        obs, total = step.obs, total + step.reward
+    return float(total.mean())
+
+
+def sb3_runs() -> dict[int, dict[str, Any]]:
+    """The finished runs of SB3 by seed."""
+    if not LOG.exists():
+        return {}
+    return {row["seed"]: row for row in map(json.loads, LOG.read_text().splitlines())}
+
+
+def run_sb3(seeds: int) -> None:
+    for seed in sorted({*range(seeds)} - {*sb3_runs()}):
+        row = {"seed": seed, **sb3_to_goal(seed, BUDGET)}
+        with LOG.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="the updates alone")
+    parser.add_argument("--sb3", action="store_true", help="the long runs of SB3, nothing else")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="write the result here, quick or not")
+    args = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    if args.sb3:
+        return run_sb3(args.seeds)
+    rates = updates(*((2, 50) if args.quick else (5, 300)))
+    figures: dict[str, Any] = {"updates_vs_sb3": ratio(rates["ours"], rates["sb3"])}
+    detail: dict[str, Any] = {"updates_per_s": {k: summary(v) for k, v in rates.items()}}
+    if not args.quick:
+        peer = sb3_runs()
+        ours = {seed: ours_to_goal(seed, 3600.0) for seed in peer}
+        figures |= compared(ours, peer)
+        detail |= {"goal": GOAL, "ours": ours, "sb3": peer}
+    write_result("sac", figures, detail, args.quick, args.out)
+
+
+def compared(ours: dict[int, dict], peer: dict[int, dict]) -> dict[str, Any]:
+    """Ratios over the seeds that both have run; a run of SB3 that missed took at least so long."""
+    if not ours or any(run["seconds"] is None for run in ours.values()):
+        return {}
+    first = [run["seconds"] for run in ours.values()]
+    theirs = [peer[seed]["curve"][-1][1] for seed in ours]
+    rates = [run["steps"] / run["seconds"] for run in ours.values()]
+    their_rates = [peer[seed]["steps"] / peer[seed]["curve"][-1][1] for seed in ours]
+    return {
+        "wall_clock_to_return_vs_sb3": ratio(theirs, first),
+        "batched_vs_sb3": ratio(rates, their_rates),
+    }
+
+
+if __name__ == "__main__":
+    main()
