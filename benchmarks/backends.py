@@ -1,4 +1,4 @@
-"""The same scripted experts on MuJoCo and on `mujoco_warp`, through contact: how often they succeed.
+"""The same scripted experts on MuJoCo and on `mujoco_warp`, through contact: how many succeed.
 
 500 seeds a task on each backend; `apart` is the largest difference of the two shares. Here Warp
 runs on its CPU device, some minutes a task: the grid goes on where it was stopped.
