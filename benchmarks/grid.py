@@ -75,6 +75,15 @@ def run_grid(
     return 1 if failed else 0
 
 
+def only(plan: Sequence[Cell], names: Iterable[str]) -> list[Cell]:
+    """The cells in which the factors that are named have those values; all where none is named."""
+    named = set(names)
+    for factor in {factor for cell in plan for factor in cell}:
+        wanted = {cell[factor] for cell in plan if isinstance(cell[factor], str)} & named
+        plan = [cell for cell in plan if not wanted or cell[factor] in wanted]
+    return list(plan)
+
+
 def load_cells(
     name: str, settings: Mapping[str, Any] | None = None, folder: Path | None = None
 ) -> list[dict[str, Any]]:

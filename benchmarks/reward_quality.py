@@ -5,7 +5,7 @@ own state, and learns from at most 30 demonstrations: 24 of the task, by an expe
 now and then, and two of each other task on the same table. It is judged on the expert, every flaw
 and chance, none of which it was fitted to.
 
-    python -m benchmarks.reward_quality [--hours H] [--seeds N] [--quick]
+    python -m benchmarks.reward_quality [--hours H] [--seeds N] [--only NAME ...] [--quick]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from benchmarks.grid import report, run_grid
+from benchmarks.grid import only, report, run_grid
 from benchmarks.learned import SHOWN_BY, demonstrations, held_out, make_model, quiet_threads
 from embodied.card import measure
 from embodied.config import compose_config
@@ -110,9 +110,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=2.0, help="no cell is begun after these")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="tasks, models to run: the others later")
     parser.add_argument("--quick", action="store_true", help="one seed of two models")
     args = parser.parse_args()
-    plan = cells()
+    plan = only(cells(), args.only or ())
     if args.quick:
         plan = [c for c in plan if c["model"] in ("clock", "success") and c["task"] == TASKS[0]]
     settings = {"own": OWN, "of_others": OF_OTHERS, "each": EACH, "shown_by": SHOWN_BY}

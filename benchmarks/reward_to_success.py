@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grid import report, run_grid
+from benchmarks.grid import only, report, run_grid
 from benchmarks.learned import (
     HELD_OUT,
     SHOWN_BY,
@@ -72,14 +72,6 @@ def cells() -> list[dict[str, Any]]:
     rewards = ("dense", "sparse", *MODELS)
     rows = [{"task": task, "reward": r, "input": "state"} for task in TASKS for r in rewards]
     return rows + [{"task": "pick_cube", "reward": name, "input": "pixels"} for name in PIXELS]
-
-
-def only(plan: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The cells of the tasks, rewards and inputs that are named, all of a kind where none is."""
-    for factor in ("task", "reward", "input"):
-        named = {cell[factor] for cell in plan} & set(names)
-        plan = [cell for cell in plan if not named or cell[factor] in named]
-    return plan
 
 
 def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
