@@ -157,7 +157,7 @@ class PPO:
         self.optimiser = torch.optim.Adam(self.parameters, lr=lr, eps=1e-5, fused=True)
         self.reward_scale = DiscountedReturnScale(num_worlds, gamma)
         self.shuffle = torch.Generator().manual_seed(seed)
-        self._loss = compiled(self.loss) if compile else self.loss
+        self._loss = compiled(self.loss, self.device) if compile else self.loss
         self.start = start
 
     @property
@@ -273,7 +273,7 @@ class PPO:
                 processes.average_gradients(self.parameters)
                 nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm, foreach=True)
                 self.optimiser.step()
-                figures.append(report)
+                figures.append(report.clone())
             if self.target_kl is not None:
                 self._adapt_lr(float(processes.total(figures[-1][3])) / processes.count())
         names = ("policy_loss", "value_loss", "entropy", "kl", "clipped")

@@ -113,8 +113,10 @@ class SAC:
         self.shown: Replay | None = None
         self.noise = seeded(seed)
         self.weights: dict[str, float] = {}
-        self._critic_loss = compiled(self.critic_loss) if compile else self.critic_loss
-        self._actor_loss = compiled(self.actor_loss) if compile else self.actor_loss
+        self._critic_loss, self._actor_loss = self.critic_loss, self.actor_loss
+        if compile:
+            self._critic_loss = compiled(self.critic_loss, self.device)
+            self._actor_loss = compiled(self.actor_loss, self.device)
 
     # --- learning
 

@@ -5,13 +5,18 @@
 `env_vs_raw`: steps of the whole env (act, step, observe, reward, reset) against launches of
 nothing but the physics of the same model in as many worlds, by turns. `ppo_vs_raw`: PPO with its
 updates against the same. `seconds_to_95`: from the first step to 95% success of the last 4,096
-episodes of `pick_cube`. It needs a GPU; `--device cpu --quick` only shows that it runs.
+episodes of `pick_cube`. `vs_mjlab`: simulated seconds a second against mjlab's own cube lifting,
+which runs in a virtual environment of its own (`MJLAB_PYTHON` takes one that has it). It needs a
+GPU; `--device cpu --quick` only shows that it runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,6 +33,9 @@ from embodied.train import train
 TASK = "pick_cube"
 FAST = ["agent.rollout_steps=24", "agent.minibatches=8", "agent.epochs=4", "agent.lr=1e-3"]
 GOAL = 0.95
+MJLAB = "mjlab==1.6.0"
+STEP_S = 0.05
+"""Of `pick_cube`: what an env step of ours simulates."""
 
 
 class Idle:
@@ -95,6 +103,19 @@ def seconds_to_goal(worlds: int, device: str, steps: int) -> float | None:
     return float(last["elapsed_s"]) if reached else None
 
 
+def mjlab_rate(folder: str, worlds: int, device: str, steps: int) -> dict[str, float]:
+    """What mjlab reaches, from a process of its own."""
+    python = os.environ.get("MJLAB_PYTHON") or f"{folder}/mjlab/bin/python"
+    if not Path(python).exists():
+        subprocess.run([sys.executable, "-m", "venv", f"{folder}/mjlab"], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", MJLAB]
+        subprocess.run(install, check=True)
+    script = str(Path(__file__).with_name("mjlab_steps.py"))
+    command = [python, script, str(worlds), device, str(steps)]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(told.strip().splitlines()[-1])
+
+
 def _wait(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
@@ -116,6 +137,10 @@ def main() -> None:
     }
     if not args.quick:
         figures["seconds_to_95"] = seconds_to_goal(worlds, args.device, 60_000_000)
+        with tempfile.TemporaryDirectory() as folder:
+            peer = [mjlab_rate(folder, worlds, args.device, 200) for _ in measured["env"]]
+        ours = [STEP_S * rate for rate in measured["env"]]
+        figures["vs_mjlab"] = ratio(ours, [row["simulated_per_s"] for row in peer])
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     detail = {"steps_per_s": {k: summary(v) for k, v in measured.items()}, "worlds": worlds}
     write_result("gpu", figures, detail | {"gpu": gpu}, args.quick, args.out)

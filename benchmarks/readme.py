@@ -66,6 +66,10 @@ ROWS = [
     ("PPO there, its updates included", "gpu", "ppo_vs_raw", "{:.2f}", "0.60"),
     ("seconds to 95% success there", "gpu", "seconds_to_95", "{:.0f}", "60"),
     (
+        "simulated seconds a second against mjlab's cube lifting",
+        "gpu", "vs_mjlab", "{:.1f}x", "1.0x",
+    ),
+    (
         "checkpoints that do not load, after 200 `kill -9` and 11,000 replayed power cuts",
         "crash_safety", "unloadable", "{}", "0",
     ),

@@ -48,6 +48,8 @@ TRAINING = {
     "agent.minibatches": "8",
 }
 """Small and careful steps, since the clone is good already."""
+MORE_STEPS = "3_500_000"
+"""From images: their judge sees less, and is asked less often."""
 
 
 def demo(overrides: Sequence[str] = ()) -> int:
@@ -68,7 +70,10 @@ def demo(overrides: Sequence[str] = ()) -> int:
     worlds = [f"env={ENV}"] + [t for t in overrides if t.startswith(("env.", "sim", "robot"))]
     model = [*worlds, f"reward_model={MODEL}", *own]
     judge = [*model, f"reward_model.{MODEL}.path={path}/reward"]
-    chosen = [f"{key}={value}" for key, value in TRAINING.items() if key not in given]
+    training = dict(TRAINING)
+    if f"reward_model.{MODEL}.input=pixels" in own:
+        training["total_steps"] = MORE_STEPS
+    chosen = [f"{key}={value}" for key, value in training.items() if key not in given]
     chosen += [text for text in overrides if text not in own and text not in worlds]
     if "run_dir" not in given:
         chosen += [f"run_dir={path}"]

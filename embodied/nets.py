@@ -100,13 +100,17 @@ def drawn(shape: Sequence[int], noise: torch.Generator) -> Tensor:
     return torch.randn(tuple(shape), generator=noise, device=noise.device)
 
 
-def compiled(function: Callable) -> Callable:
-    """`function` through `torch.compile`, or as it is where its C++ cannot be compiled."""
+def compiled(function: Callable, device: torch.device | None = None) -> Callable:
+    """`function` through `torch.compile`, or as it is where its C++ cannot be compiled.
+
+    On a GPU it is launched as a CUDA graph, and its results are overwritten by the next call.
+    """
     lacking = missing_for_compile()
     if lacking:
         warnings.warn(f"no {lacking}: running without torch.compile, slower", stacklevel=2)
         return function
-    return torch.compile(function, dynamic=False)
+    on_gpu = device is not None and device.type == "cuda"
+    return torch.compile(function, dynamic=False, mode="reduce-overhead" if on_gpu else None)
 
 
 def missing_for_compile() -> str:
