@@ -18,10 +18,11 @@ from embodied.env import Stepper, TaskEnv
 from embodied.errors import UserError
 from embodied.host_env import HostTaskEnv
 from embodied.randomise import Randomisation
-from embodied.reward_model import Channel, RewardModel, Rewards
+from embodied.reward_model import Channel, RewardModel
+from embodied.rewards import Rewards
 
 MOST_WORLDS = 1_000_000
-_CHANNEL_KEYS = ("weight", "shaping", "every", "threshold", "bonus", "clip")
+_CHANNEL_KEYS = ("weight", "shaping", "every", "late", "threshold", "bonus", "clip")
 
 
 def make_env(

@@ -10,7 +10,8 @@ import numpy as np
 from embodied.agent import Policy
 from embodied.env import Stepper
 from embodied.errors import UserError
-from embodied.reward_model import Rewards
+from embodied.late import Late
+from embodied.rewards import Rewards
 from embodied.rollout import Rollout, no_readout
 from embodied.trust import Trust
 from embodied.types import FAULTS, Array, Carry, Moment, Obs, Step, Trajectory
@@ -94,7 +95,7 @@ class Collector:
         self.env, self.rewards, self.max_fault_rate = env, rewards, max_fault_rate
         self.stagger = stagger
         self.episodes = Episodes(env.num_worlds)
-        self.trust = Trust(env.num_worlds) if rewards.learned else None
+        self.trust = Trust(env.num_worlds) if rewards.learned and not rewards.lag else None
         self.faults = 0
         self.steps = 0  # of every world together
         self._obs: Obs | None = None
@@ -163,6 +164,16 @@ class Collector:
             judged, verdict = self.rewards.judged, self.rewards.verdict
             self.trust.add(traj, judged, seen.success, verdict, seen.env_reward)
         return traj
+
+    def arrived(self) -> list[Late]:
+        """The labels of earlier steps that are known by now.
+
+        Raises `UserError` where a reward model could not judge too many.
+        """
+        before = dict(self.rewards.counts)
+        found = self.rewards.arrived(self.steps // self.env.num_worlds)
+        self._check_judges(before)
+        return found
 
     def _check_faults(self, fault: np.ndarray) -> None:
         count = int(np.count_nonzero(fault))

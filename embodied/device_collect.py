@@ -15,7 +15,7 @@ from embodied.agent import Policy
 from embodied.collect import Collector
 from embodied.graph import Captured, State
 from embodied.host_env import HostTaskEnv, to_host
-from embodied.reward_model import Rewards
+from embodied.rewards import Rewards
 from embodied.rollout import no_readout
 from embodied.spaces import to_vector
 from embodied.types import Array, Obs, Trajectory

@@ -8,7 +8,7 @@ import numpy as np
 
 from embodied.env import Stepper
 from embodied.errors import UserError
-from embodied.reward_model import Rewards
+from embodied.rewards import Rewards
 from embodied.types import Array, Frames, Obs, Step, Trajectory
 
 

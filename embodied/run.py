@@ -31,7 +31,7 @@ from embodied.catalogue import defines
 from embodied.checkpoint import Checkpoint, load_checkpoint
 from embodied.env import Stepper
 from embodied.errors import UserError
-from embodied.reward_model import Rewards
+from embodied.rewards import Rewards
 from embodied.state_tree import split
 
 

@@ -23,7 +23,7 @@ from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.evaluate import can_succeed
-from embodied.reward_model import Rewards
+from embodied.rewards import Rewards
 from embodied.run import Run, open_run, reward_hash, versions, write_json
 from embodied.run_log import RunLog, progress_bar
 
@@ -123,8 +123,13 @@ class Training:
                 f"{_agent_name(cfg)} learns in one process: take agent=ppo or agent=sac"
             )
         self.rewards = make_rewards(cfg, self.env, self.agent.gamma)
-        if cfg.stop_at_judged is not None and not self.rewards.learned:
-            raise UserError("stop_at_judged: no reward model that learned judges this run")
+        if self.rewards.lag and not hasattr(self.agent, "relabel"):
+            raise UserError(
+                f"reward_model.NAME.late={self.rewards.lag}: {_agent_name(cfg)} learns from a "
+                "rollout at once: take agent=sac, or late=0"
+            )
+        if cfg.stop_at_judged is not None and (not self.rewards.learned or self.rewards.lag):
+            raise UserError("stop_at_judged: no reward model that learned judges this run at once")
         self.audits = _audits(cfg, self.env, self.rewards)
         self.collector = make_collector(cfg, self.env, self.agent, self.rewards)
         self.recent: dict[str, deque[float]] = {
@@ -224,8 +229,8 @@ class Training:
         return processes.any_says(self.stop_requested) or stop
 
     def _loop(self, after_update: Callable[[Mapping[str, float]], bool]) -> None:
+        agent: Any = self.agent
         if self.owns_loop:
-            agent: Any = self.agent
             agent.learn(self.env, self.cfg.total_steps, after_update)
             return
         stop = False
@@ -233,6 +238,8 @@ class Training:
             start = time.perf_counter()
             self.agent.progress = self.steps / self.cfg.total_steps
             traj = self.collector.collect(self.agent.policy, self.agent.rollout_steps)
+            for late in self.collector.arrived():
+                agent.relabel(late.step_id, {late.channel: late.term})
             collected = time.perf_counter()
             metrics = self.agent.update(traj)
             end = time.perf_counter()

@@ -10,7 +10,8 @@ import pytest
 
 from embodied.collect import Collector
 from embodied.errors import UserError
-from embodied.reward_model import Channel, Needs, Rewards
+from embodied.reward_model import Channel, Needs
+from embodied.rewards import Rewards
 from embodied.types import (
     ABSTAINED,
     FAILED,

@@ -18,7 +18,8 @@ from embodied.frame_table import FrameTable
 from embodied.judgement import as_trajectory, judge
 from embodied.language import embed
 from embodied.places import MARGIN_PX
-from embodied.reward_model import Channel, Rewards, due, start
+from embodied.reward_model import Channel, due, start
+from embodied.rewards import Rewards, verdict_on
 from embodied.types import ABSTAINED, ActionSpec
 from tests.toys import chunks, episode_step
 
@@ -103,7 +104,7 @@ def test_chunks_and_neighbours_change_nothing(length: int, every: int) -> None:
         out = []
         for part, step in zip(chunks(traj, cut), steps, strict=True):
             done = part.terminated | part.truncated
-            out.append(rewards._values(channel, part, due(every, step, done))[1])
+            out.append(verdict_on(channel, part, due(every, step, done), 0.9).after)
         return np.concatenate(out)
 
     assert (values(length) == values(11)).all()

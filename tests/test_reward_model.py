@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodied.errors import UserError
-from embodied.reward_model import Channel, Needs, Rewards, due
+from embodied.reward_model import Channel, Needs, due
+from embodied.rewards import Rewards
 from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Moment, Score, Trajectory
 from tests.toys import Nearest, Nearness, chunks, episode_step, rollout, through_disk
 

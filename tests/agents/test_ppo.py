@@ -17,7 +17,8 @@ from embodied import nets
 from embodied.collect import Collector
 from embodied.env import TaskEnv
 from embodied.errors import UserError
-from embodied.reward_model import Channel, Rewards
+from embodied.reward_model import Channel
+from embodied.rewards import Rewards
 from embodied.types import ActionSpec, Trajectory
 from tests.toys import reach, rollout, through_disk
 

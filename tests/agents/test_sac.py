@@ -17,7 +17,8 @@ from embodied.collect import Collector
 from embodied.env import TaskEnv
 from embodied.errors import UserError
 from embodied.replay import Batch
-from embodied.reward_model import Channel, Rewards
+from embodied.reward_model import Channel
+from embodied.rewards import Rewards
 from tests.toys import reach, through_disk
 
 

@@ -70,8 +70,8 @@ def test_an_option_composes_and_its_targets_exist(file: Path) -> None:
     for node in found:
         target = get_object(node["_target_"])
         parameters = inspect.signature(target).parameters
-        channel = {"weight", "shaping", "every", "threshold", "bonus", "clip"}  # the core's own
-        assert node.keys() - {"_target_"} - channel <= parameters.keys(), node["_target_"]
+        core = {"weight", "shaping", "every", "late", "threshold", "bonus", "clip"}  # its own keys
+        assert node.keys() - {"_target_"} - core <= parameters.keys(), node["_target_"]
 
 
 @pytest.mark.parametrize("file", in_group("tuned"), ids=option)

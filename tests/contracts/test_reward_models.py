@@ -21,7 +21,8 @@ from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
 from embodied.judgement import judge
 from embodied.record import record
-from embodied.reward_model import KINDS, Channel, Needs, RewardModel, Rewards, start
+from embodied.reward_model import KINDS, Channel, Needs, RewardModel, start
+from embodied.rewards import Rewards
 from embodied.shaping import SHAPINGS
 from embodied.statistics import spearman
 from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Trajectory

@@ -13,7 +13,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Te
 from embodied.collect import Collector
 from embodied.config import compose_config, resolved
 from embodied.errors import UserError
-from embodied.reward_model import Channel, Rewards
+from embodied.reward_model import Channel
+from embodied.rewards import Rewards
 from embodied.types import ACTION_FAULT, PHYSICS_FAULT, WORLD_FAULT
 
 LIMIT = 8

@@ -4,7 +4,8 @@ import numpy as np
 from embodied.reward_models.env import EnvReward
 
 from embodied.collect import Collector
-from embodied.reward_model import Channel, Rewards
+from embodied.reward_model import Channel
+from embodied.rewards import Rewards
 from embodied.types import SCORED
 from tests.toys import Wander, reach
 

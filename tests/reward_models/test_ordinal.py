@@ -16,7 +16,8 @@ from embodied.reward_models.watchful import WatchfulEncoder, texture
 from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
 from embodied.judgement import judge
-from embodied.reward_model import Channel, Rewards, start
+from embodied.reward_model import Channel, start
+from embodied.rewards import Rewards
 from embodied.types import ABSTAINED
 from tests.reward_models.episodes import (
     INSTRUCTION,

@@ -12,7 +12,8 @@ from embodied.reward_models.success import SuccessClassifier
 from embodied.dataset import Dataset
 from embodied.errors import UserError
 from embodied.judgement import judge
-from embodied.reward_model import Channel, Rewards
+from embodied.reward_model import Channel
+from embodied.rewards import Rewards
 from embodied.types import Moment
 from tests.reward_models.episodes import INSTRUCTION, OTHER, PROPRIO, SPACE, demonstrations, flawed
 
