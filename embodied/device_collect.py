@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -51,15 +52,16 @@ class DeviceCollector(Collector):
             "episode_step": torch.as_tensor(self._episode_step, device=device),
         }
         self._loop: _Loop | None = None
+        self._how: tuple[Any, ...] = ()
 
     def collect(self, policy: Policy, steps: int) -> Trajectory:
         if self._obs is None:
             self.start(policy)
-        loop = self._loop
-        if loop is None or loop.policy is not policy or loop.steps != steps:
+        loop, how = self._loop, (policy, steps, getattr(policy, "at_random", False))
+        if loop is None or self._how != how:  # what branches outside of tensors is captured anew
             wanted = self.rewards.readouts
             loop = _Loop(self.env, policy, steps, wanted, self._now, self.captures)
-            self._loop = loop
+            self._loop, self._how = loop, how
         loop.run()
         self._now = loop.now
         told = loop.told()
@@ -113,7 +115,8 @@ class _Loop:
         self.row = torch.zeros(1, dtype=torch.int64, device=env.sim.device)
         noise = [policy.noise] if hasattr(policy, "noise") else []
         device = env.sim.device if captures else torch.device("cpu")
-        self._step = Captured(self._take, self._read, self._write, device, noise)
+        around = getattr(env.sim, "capturing", nullcontext)
+        self._step = Captured(self._take, self._read, self._write, device, noise, around)
 
     @torch.inference_mode(False)
     @torch.no_grad()

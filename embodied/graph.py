@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class Captured:
     What lives from call to call is what `read` gives and `write` takes: a graph works on the same
     memory every time, so that is copied back to where it was. The function may not ask the host
     anything: no branch on a value, no shape that follows from one. `generators` are those that it
-    draws from.
+    draws from; `around` is entered during the capture.
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class Captured:
         write: Callable[[State], None],
         device: torch.device,
         generators: Sequence[torch.Generator] = (),
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._function, self._read, self._write = function, read, write
         self._generators = generators if device.type == "cuda" else ()
+        self._around = around
         self._calls = 0
         self._plain = device.type != "cuda"
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -52,7 +55,7 @@ class Captured:
         gc.collect()
         gc.disable()  # what it frees during a capture would be freed within it
         try:
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()), self._around():
                 self._function()
                 for name, value in self._read().items():
                     static[name].copy_(value)

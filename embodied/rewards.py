@@ -98,12 +98,12 @@ class Rewards:
         done = traj.terminated | traj.truncated
         for name, channel in self.channels.items():
             asked = due(channel.every, episode_step, done)
-            ask = partial(verdict_on, channel, replace(traj, due=asked), asked, self.gamma)
+            judge = partial(verdict_on, channel, replace(traj, due=asked), asked, self.gamma)
             if channel.late:
                 traj.reward_terms[name] = np.full(traj.shape, np.nan, np.float32)
-                self.late.submit(name, channel.late, traj.step_id, ask)
+                self.late.submit(name, channel.late, traj.step_id, judge)
                 continue
-            verdict = ask()
+            verdict = judge()
             self._count(verdict.status)
             term, after = verdict.term, verdict.after
             if channel.threshold is not None:
@@ -155,7 +155,7 @@ class Rewards:
 
 def verdict_on(channel: Channel, traj: Trajectory, asked: Array, gamma: float) -> Verdict:
     """A channel's verdict on a rollout: the model's values, held where none is due, as rewards."""
-    firsts, score = _score(channel, traj)
+    firsts, score = ask(channel, traj)
     status = np.where(asked, score.status, SILENT).astype(np.int8)
     value = np.where(status == ABSTAINED, channel.model.value_range[0], score.value)
     value = value.astype(np.float32)
@@ -175,7 +175,7 @@ def verdict_on(channel: Channel, traj: Trajectory, asked: Array, gamma: float) -
     return Verdict(term, after, status)
 
 
-def _score(channel: Channel, traj: Trajectory) -> tuple[Array, Score]:
+def ask(channel: Channel, traj: Trajectory) -> tuple[Array, Score]:
     """The model's scores, and its value of the first observation where an episode starts.
 
     A model without a carry is asked once; one with a carry episode start by episode start.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import mujoco
@@ -182,6 +183,19 @@ class WarpSim(Named):
         pixels = (wp.to_torch(image)[ids] * 255.0).round().clamp(0, 255)
         return pixels.to(torch.uint8).cpu().numpy()
 
+    @contextmanager
+    def capturing(self) -> Iterator[None]:
+        """Around a capture by torch of which this simulation is a part."""
+        if not self._warp.is_cuda:
+            yield
+            return
+        stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
+        wp.capture_begin(stream=stream, external=True)
+        try:
+            yield
+        finally:
+            wp.capture_end(stream=stream)
+
     def snapshot(self, ids: Tensor | None = None) -> dict[str, Tensor]:
         where = slice(None) if ids is None else ids
         out = {f"state/{name}": self._array(name)[where].clone() for name in self._state_fields()}
@@ -253,10 +267,10 @@ class WarpSim(Named):
             to[ids] = value
 
     def _launch(self, key: Any, call: Callable[[], None]) -> None:
-        """Run `call`, on a GPU from the graph that was captured the first time."""
+        """Run `call`, from the second time on as the graph that was captured then."""
         with wp.ScopedDevice(self._warp):
-            if not self._warp.is_cuda or torch.cuda.is_current_stream_capturing():
-                return call()  # within a larger graph it becomes a part of that
+            if self._warp.is_cuda and torch.cuda.is_current_stream_capturing():
+                return call()  # a part of a larger graph
             if key not in self._graphs:
                 call()  # compiles
                 with wp.ScopedCapture() as capture:

@@ -22,7 +22,7 @@ from embodied.errors import UserError
 from embodied.judgement import judge
 from embodied.record import record
 from embodied.reward_model import KINDS, Channel, Needs, RewardModel, start
-from embodied.rewards import Rewards
+from embodied.rewards import Rewards, ask
 from embodied.shaping import SHAPINGS
 from embodied.statistics import spearman
 from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Trajectory
@@ -118,7 +118,7 @@ def scores(model: RewardModel, traj: Trajectory) -> tuple[np.ndarray, np.ndarray
     rewards = Rewards({"m": Channel("m", model, threshold=0.0)}, 4, 0.9)
     channel = rewards.channels["m"]
     rewards.begin(start(traj, 0))
-    score = rewards._score(channel, traj)[1]
+    score = ask(channel, traj)[1]
     return score.value, score.status
 
 
@@ -174,7 +174,7 @@ def test_chunks_are_scored_as_the_whole_is(name: str, sees: str, length: int) ->
     whole = verdicts(name, sees)
     rewards = Rewards({"m": Channel("m", model, threshold=0.0)}, 4, 0.9)
     rewards.begin(start(traj, 0))
-    parts = [rewards._score(rewards.channels["m"], part)[1] for part in chunks(traj, length)]
+    parts = [ask(rewards.channels["m"], part)[1] for part in chunks(traj, length)]
     assert (np.concatenate([part.value for part in parts]) == whole[0]).all()
     assert (np.concatenate([part.status for part in parts]) == whole[1]).all()
 

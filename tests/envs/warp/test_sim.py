@@ -11,6 +11,7 @@ from embodied.envs.mujoco.sim import MujocoSim
 from embodied.envs.warp.sim import WarpSim
 
 from embodied.errors import UserError
+from embodied.host_env import to_host
 from embodied.sim import ModelSource
 
 BOX = ModelSource(
@@ -50,7 +51,7 @@ def start(sims: Any) -> None:
 
 def both(sims: Any, what: Any) -> tuple[np.ndarray, np.ndarray]:
     """What is asked of both, as NumPy."""
-    return tuple(np.array(what(sim)) for sim in sims)  # type: ignore[return-value]
+    return tuple(np.array(to_host(what(sim))) for sim in sims)  # type: ignore[return-value]
 
 
 def push(sims: Any, steps: int) -> None:
