@@ -59,7 +59,7 @@ class SquashedPolicy(nn.Module):
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Actions `(B, A)` in [-1, 1] of observations and standard noise, and their log-densities
         `(B,)`, with the change of variables by the tanh taken in."""
-        mean, log_std = self.actor(obs).chunk(2, -1)
+        mean, log_std = self.actor(obs).float().chunk(2, -1)
         log_std = log_std.clamp(*LOG_STD)
         u = mean + log_std.exp() * noise
         log_normal = -0.5 * noise * noise - log_std - 0.5 * math.log(2.0 * math.pi)

@@ -34,4 +34,4 @@ class Stack(nn.Module):
             x = torch.baddbmm(bias, x, weight)
             if k < last:
                 x = torch.relu(x)
-        return x.squeeze(-1)
+        return x.squeeze(-1).float()

@@ -190,6 +190,22 @@ def test_a_state_of_other_spaces_is_refused() -> None:
         make(reach(4, dims=3)).load_state_dict(state)
 
 
+def test_half_the_precision_comes_near() -> None:
+    agents = [make(reach(4), precision=name) for name in ("float32", "bfloat16")]
+    obs, action, noise = torch.randn(64, 4), torch.randn(64, 2).tanh(), torch.randn(64, 2)
+    losses = []
+    for agent in agents:
+        critic = agent.critic_loss(obs, action, torch.ones(64))[0]
+        actor = agent.actor_loss(obs, noise, torch.tensor(0.1))[0]
+        assert critic.dtype == actor.dtype == torch.float32
+        critic.backward()
+        gradient = agent.critic.weights[1].grad
+        assert gradient is not None and gradient.dtype == torch.float32
+        losses.append(torch.stack([critic, actor, gradient.norm()]).detach())
+    assert not torch.equal(*losses)
+    torch.testing.assert_close(losses[0], losses[1], rtol=0.02, atol=0.01)
+
+
 def test_it_is_the_same_compiled() -> None:
     plain, fused = (trained(updates=8, compile=compile)[0] for compile in (False, True))
     for one, other in zip(plain.critic.parameters(), fused.critic.parameters(), strict=True):
@@ -202,6 +218,7 @@ def test_it_is_the_same_compiled() -> None:
         ({"batch": 0}, "agent.batch=0"),
         ({"gamma": 1.5}, "agent.gamma=1.5"),
         ({"n_step": 0}, "agent.n_step=0"),
+        ({"precision": "float16"}, "agent.precision 'float16'"),
         ({"capacity": 4}, "a replay of 4 steps for 4 worlds"),
         ({"device": "nowhere"}, "device=nowhere"),
     ],
