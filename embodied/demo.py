@@ -48,8 +48,6 @@ TRAINING = {
     "agent.minibatches": "8",
 }
 """Small and careful steps, since the clone is good already."""
-MORE_STEPS = "3_500_000"
-"""From images: their judge sees less, and is asked less often."""
 
 
 def demo(overrides: Sequence[str] = ()) -> int:
@@ -70,10 +68,7 @@ def demo(overrides: Sequence[str] = ()) -> int:
     worlds = [f"env={ENV}"] + [t for t in overrides if t.startswith(("env.", "sim", "robot"))]
     model = [*worlds, f"reward_model={MODEL}", *own]
     judge = [*model, f"reward_model.{MODEL}.path={path}/reward"]
-    training = dict(TRAINING)
-    if f"reward_model.{MODEL}.input=pixels" in own:
-        training["total_steps"] = MORE_STEPS
-    chosen = [f"{key}={value}" for key, value in training.items() if key not in given]
+    chosen = [f"{key}={value}" for key, value in TRAINING.items() if key not in given]
     chosen += [text for text in overrides if text not in own and text not in worlds]
     if "run_dir" not in given:
         chosen += [f"run_dir={path}"]
@@ -94,11 +89,26 @@ def demo(overrides: Sequence[str] = ()) -> int:
     if failed:
         say("The reward failed its audit. It is trained on all the same, and the run says so.")
         chosen.append("allow_unaudited=true")
+    if f"reward_model.{MODEL}.input=pixels" in own and "stop_at_judged" not in given:
+        chosen.append(f"stop_at_judged={_recall(path / 'reward'):.2f}")
     _step(train, [*judge, *chosen, f"agent.start={path}/clone"])
     before, success = _success(path / "clone"), _success(path)
     minutes, gate = (time.perf_counter() - start) / 60, "failed" if failed else "passed"
     _show(path, {"success": success, "clone": before, "minutes": minutes, "gate": gate})
     return 0
+
+
+def _recall(model: Path) -> float:
+    """The share of held-out true successes that a judge called one, by its audit.
+
+    A policy that it calls successful more often than that has found what it gets wrong: from
+    images, where a judge sees less, training on lowers the true success.
+    """
+    rows = json.loads((model / "audit.json").read_text())["sources"]
+    won = [row for row in rows if row["true_success"] == 1.0]
+    return sum(row["accepted_ever"] * row["episodes"] for row in won) / sum(
+        row["episodes"] for row in won
+    )
 
 
 def _step(verb: Callable[[Sequence[str]], Any], arguments: list[str]) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from embodied.config import compose_config
-from embodied.demo import CLONE, ENV, MODEL, TRAINING, _mixture, demo
+from embodied.demo import CLONE, ENV, MODEL, TRAINING, _mixture, _recall, demo
 from embodied.errors import UserError
 
 
@@ -51,3 +52,13 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
 def test_it_is_judged_on_every_flaw_of_the_task() -> None:
     names = _mixture().strip("[]").split(",")
     assert {"expert*12", "expert:near_miss*6", "expert:drops*6", "random*6"} <= set(names)
+
+
+def test_a_judge_is_trusted_as_far_as_it_knew_held_out_successes(tmp_path: Path) -> None:
+    rows = [
+        {"source": "expert", "true_success": 1.0, "accepted_ever": 0.5, "episodes": 12},
+        {"source": "expert:slow", "true_success": 1.0, "accepted_ever": 1.0, "episodes": 4},
+        {"source": "expert:drops", "true_success": 0.0, "accepted_ever": 0.0, "episodes": 6},
+    ]
+    (tmp_path / "audit.json").write_text(json.dumps({"sources": rows}))
+    assert _recall(tmp_path) == pytest.approx(10 / 16)
