@@ -40,6 +40,7 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
         "embodied.demo._step", lambda verb, given: steps.update({verb.__name__: given})
     )
     monkeypatch.setattr("embodied.demo._success", lambda run: 1.0)
+    monkeypatch.setattr("embodied.demo._recall", lambda model: 0.8)
     demo([f"run_dir={tmp_path}/run", f"reward_model.{MODEL}.input={seen}"])
     told = [t for t in steps["train"] if not t.startswith(("run_dir", "agent"))]
     asked = compose_config(told).reward_model[MODEL]
@@ -47,6 +48,7 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
     assert asked.every == (10 if seen == "pixels" else 5)
     own = {text for text in told if text.startswith("reward_model") and "path" not in text}
     assert own <= set(steps["fit"]) and own <= set(steps["audit"])
+    assert ("stop_at_judged=0.80" in told) == (seen == "pixels")
 
 
 def test_it_is_judged_on_every_flaw_of_the_task() -> None:
