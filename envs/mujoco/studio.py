@@ -1,7 +1,7 @@
 """Images of many worlds at once, taken by processes of their own.
 
 OpenGL in software keeps one core busy, and its contexts cannot be trusted on several threads of one
-process: once in some ten thousand images Mesa's brought the whole run down with it. A process that
+process: once in some hundred thousand images it brought a whole run down with it. A process that
 dies here is replaced, and takes its images again.
 """
 
