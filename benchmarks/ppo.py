@@ -48,7 +48,7 @@ class Ours:
         torch.set_num_threads(1)
         self.cfg = compose_config(overrides)
         self.env = make_env(self.cfg)
-        self.agent = make_agent(self.cfg, self.env)
+        self.agent: Any = make_agent(self.cfg, self.env)
         rewards = make_rewards(self.cfg, self.env, self.agent.gamma)
         self.collector = Collector(self.env, rewards, stagger=self.cfg.stagger)
 

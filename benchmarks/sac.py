@@ -29,8 +29,8 @@ import numpy as np
 import torch
 
 from benchmarks.harness import RESULTS, interleave, ratio, summary, write_result
-from embodied.build import make_agent, make_env, make_rewards
-from embodied.collect import Collector
+from benchmarks.ppo import Ours
+from embodied.build import make_env
 from embodied.config import compose_config
 
 GOAL = 5000.0
@@ -42,22 +42,6 @@ LOG = RESULTS / "sac.sb3.jsonl"
 FILLED = 10_000
 """Steps in the replays whose updates are timed."""
 SAME = ("env=half_cheetah", "agent=sac", "~tuned", "num_envs=8", f"agent.warm_up={FILLED}")
-
-
-class Ours:
-    """One of our runs, an update at a time."""
-
-    def __init__(self, overrides: list[str]) -> None:
-        torch.set_num_threads(1)
-        self.cfg = compose_config(overrides)
-        self.env: Any = make_env(self.cfg)
-        self.agent: Any = make_agent(self.cfg, self.env)
-        rewards = make_rewards(self.cfg, self.env, self.agent.gamma)
-        self.collector = Collector(self.env, rewards, stagger=self.cfg.stagger)
-
-    def update(self) -> None:
-        traj = self.collector.collect(self.agent.policy, self.agent.rollout_steps)
-        self.agent.update(traj)
 
 
 def our_updates(threads: int) -> Callable[[int], float]:

@@ -146,7 +146,7 @@ class _Loop:
         )  # fmt: skip
         given = {"reward", "success", *(f"term/{key}" for key in step.reward_terms)}
         if more := self.wanted - given:
-            told = super(HostTaskEnv, env).readouts()
+            told = env.device_readouts()
             for name in more:
                 if name not in told:
                     raise no_readout(name, {*given, *told})

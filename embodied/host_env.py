@@ -15,7 +15,7 @@ from embodied.types import Array, Obs, Step
 class HostTaskEnv(TaskEnv):
     """A `TaskEnv` that takes and gives NumPy, copied, while task and sim stay on their device."""
 
-    device_step, device_reset = TaskEnv.step, TaskEnv.reset
+    device_step, device_reset, device_readouts = TaskEnv.step, TaskEnv.reset, TaskEnv.readouts
     """The same with torch in and out, as a caller on that device wants it."""
 
     def reset(self, mask: Array | None = None, seed: Array | int | None = None) -> Obs:

@@ -76,6 +76,7 @@ def train(
         if processes.rank() == 0:
             training.write_header()
     training.run()
+    processes.leave()
     return training.path
 
 

@@ -175,7 +175,8 @@ class WarpSim(Named):
                     render_depth=False, render_seg=False, cam_active=[index],
                 )  # fmt: skip
             context = self._renderers[key]
-            mjw.forward(self._m, self._d) if not self._held else None
+            for update in (mjw.kinematics, mjw.com_pos, mjw.camlight):  # no step depends on them
+                update(self._m, self._d)
             mjw.refit_bvh(self._m, self._d, context)
             mjw.render(self._m, self._d, context)
             image = wp.zeros((self.num_worlds, height, width), dtype=wp.vec3)
