@@ -23,6 +23,7 @@ from embodied.demonstrate import collect
 from embodied.evaluate import evaluate
 from embodied.fit import fit
 from embodied.imitate import imitate
+from embodied.statistics import wilson
 from embodied.train import say, train
 
 ENV, MODEL = "pick_cube", "stage_aware"
@@ -99,16 +100,16 @@ def demo(overrides: Sequence[str] = ()) -> int:
 
 
 def _recall(model: Path) -> float:
-    """The share of held-out true successes that a judge called one, by its audit.
+    """How large a share of true successes a judge may call one, by its audit's held-out ones.
 
-    A policy that it calls successful more often than that has found what it gets wrong: from
-    images, where a judge sees less, training on lowers the true success.
+    The upper end of that share's interval: a policy that it calls successful more often than that
+    has found what it gets wrong. From images, where a judge sees less, training on lowers the true
+    success.
     """
     rows = json.loads((model / "audit.json").read_text())["sources"]
     won = [row for row in rows if row["true_success"] == 1.0]
-    return sum(row["accepted_ever"] * row["episodes"] for row in won) / sum(
-        row["episodes"] for row in won
-    )
+    accepted = round(sum(row["accepted_ever"] * row["episodes"] for row in won))
+    return wilson(accepted, sum(row["episodes"] for row in won))[1]
 
 
 def _step(verb: Callable[[Sequence[str]], Any], arguments: list[str]) -> Any:

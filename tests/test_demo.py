@@ -63,4 +63,4 @@ def test_a_judge_is_trusted_as_far_as_it_knew_held_out_successes(tmp_path: Path)
         {"source": "expert:drops", "true_success": 0.0, "accepted_ever": 0.0, "episodes": 6},
     ]
     (tmp_path / "audit.json").write_text(json.dumps({"sources": rows}))
-    assert _recall(tmp_path) == pytest.approx(10 / 16)
+    assert _recall(tmp_path) == pytest.approx(0.815, abs=5e-4)  # of 10 in 16, by Wilson
