@@ -25,11 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from embodied import processes
+from embodied.adam import Adam
 from embodied.errors import check_range, unknown
 from embodied.nets import (
-    adam_state,
     compiled,
-    load_adam_state,
     load_weights,
     seeded,
     torch_threads,
@@ -109,7 +108,7 @@ class SAC:
             part.to(self.device)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(init_alpha), device=self.device))
         self.optimisers = {
-            name: torch.optim.Adam(parameters, lr=lr, fused=True)
+            name: Adam(parameters, lr)
             for name, parameters in (
                 ("critic", [*self.critic.parameters()]),
                 ("actor", [*self.policy.actor.parameters()]),
@@ -120,10 +119,7 @@ class SAC:
         self.shown: Replay | None = None
         self.noise = seeded(seed)
         self.weights: dict[str, float] = {}
-        self._critic_loss, self._actor_loss = self.critic_loss, self.actor_loss
-        if compile:
-            self._critic_loss = compiled(self.critic_loss, self.device)
-            self._actor_loss = compiled(self.actor_loss, self.device)
+        self._learn_from = compiled(self.learn_from, self.device) if compile else self.learn_from
 
     # --- learning
 
@@ -134,10 +130,9 @@ class SAC:
             return {}
         self.policy.at_random = False
         with torch_threads(self.threads):
-            figures = [self.improve() for _ in range(self.updates)]
+            figures = self.improve(self.updates)
         names = ("critic_loss", "actor_loss", "q", "entropy", "alpha")
-        means = torch.stack(figures).mean(0).tolist()
-        return dict(zip(names, means, strict=True))
+        return dict(zip(names, figures.mean(0).tolist(), strict=True))
 
     def relabel(self, step_ids: Array, channels: Mapping[str, Array]) -> int:
         """Labels `(K,)` of steps `(K,)` that came late; how many steps were still in the replay."""
@@ -169,43 +164,60 @@ class SAC:
             valid=self._tensor(traj.valid),
         )
 
-    def improve(self) -> Tensor:
-        """One step of critics, actor, temperature and target on a new batch; figures `(5,)`."""
-        drawn = self._draw()
-        now, following = (
-            torch.randn(drawn.action.shape, generator=self.noise).to(self.device) for _ in range(2)
-        )
-        return self.learn_from(drawn, now, following)
+    def improve(self, updates: int = 1) -> Tensor:
+        """Learn from that many new batches, drawn at once; figures `(updates, 5)`."""
+        drawn = self._draw(updates * self.batch)
+        shape = (2, *drawn.action.shape)
+        now, following = torch.randn(shape, generator=self.noise).to(self.device)
+        rows = (value.split(self.batch) for value in (*vars(drawn).values(), now, following))
+        return torch.stack([self._learn_from(*batch).clone() for batch in zip(*rows, strict=True)])
 
-    def learn_from(self, drawn: Batch, now: Tensor, following: Tensor) -> Tensor:
-        """One such step from a batch, with the noise `(B, A)` of the actions that it asks for."""
+    def learn_from(
+        self,
+        obs: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        discount: Tensor,
+        next_obs: Tensor,
+        now: Tensor,
+        following: Tensor,
+    ) -> Tensor:
+        """One step of critics, actor, temperature and target from a batch, as `Batch` has it, and
+        the noise `(B, A)` of the actions that it asks for; figures `(5,)`."""
         alpha = self.log_alpha.detach().exp()
-        target = self._aim(drawn, following, alpha)
-        critic_loss, q = self._critic_loss(drawn.obs, drawn.action, target)
+        target = reward + discount * self.following_value(next_obs, following, alpha)
+        critic_loss, q = self.critic_loss(obs, action, target)
         self._step("critic", critic_loss)
-        actor_loss, log_prob = self._actor_loss(drawn.obs, now, alpha)
+        actor_loss, log_prob = self.actor_loss(obs, now, alpha)
         self._step("actor", actor_loss)
         self._step("alpha", -self.log_alpha * (log_prob + self.target_entropy))
         with torch.no_grad():
-            torch._foreach_lerp_([*self.target.parameters()], [*self.critic.parameters()], self.tau)
+            for kept, new in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+                kept.lerp_(new, self.tau)
         return torch.stack([critic_loss.detach(), actor_loss.detach(), q, -log_prob, alpha])
 
-    def _draw(self) -> Batch:
+    def _draw(self, count: int) -> Batch:
+        """Steps of the replay, so mixed that every batch of them has its share of those shown."""
         how = (self.noise, self.weights, self.gamma, self.n_step)
         if self.shown is None:
-            return self.replay.draw(self.batch, *how)
-        count = round(self.shown_share * self.batch)
-        parts = (self.replay.draw(self.batch - count, *how), self.shown.draw(count, *how))
+            return self.replay.draw(count, *how)
+        batches = count // self.batch
+        shown = round(self.shown_share * self.batch)
+        parts = (
+            self.replay.draw(batches * (self.batch - shown), *how),
+            self.shown.draw(batches * shown, *how),
+        )
         rows = zip(*(vars(part).values() for part in parts), strict=True)
-        return Batch(*(torch.cat(both) for both in rows))
+        apart = ([v.unflatten(0, (batches, len(v) // batches)) for v in both] for both in rows)
+        return Batch(*(torch.cat(both, 1).flatten(0, 1) for both in apart))
 
     @torch.no_grad()
-    def _aim(self, drawn: Batch, noise: Tensor, alpha: Tensor) -> Tensor:
-        """What the critics should say `(B,)`."""
+    def following_value(self, next_obs: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+        """What the policy's next actions are worth `(B,)`, by the targets and their entropy."""
         with self._products():
-            action, log_prob = self.policy.sample(drawn.next_obs, noise)
-            q = self.target(torch.cat([drawn.next_obs, action], -1)).amin(0)
-        return drawn.reward + drawn.discount * (q - alpha * log_prob)
+            action, log_prob = self.policy.sample(next_obs, noise)
+            q = self.target(torch.cat([next_obs, action], -1)).amin(0)
+        return q - alpha * log_prob
 
     def critic_loss(self, obs: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Of a batch `(B, ...)`, and the mean value, for the log."""
@@ -227,10 +239,8 @@ class SAC:
 
     def _step(self, name: str, loss: Tensor) -> None:
         optimiser = self.optimisers[name]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        processes.average_gradients(p for group in optimiser.param_groups for p in group["params"])
-        optimiser.step()
+        gradients = torch.autograd.grad(loss, optimiser.parameters)
+        optimiser.step(processes.averaged(gradients))
 
     def _vector(self, obs: Obs) -> Tensor:
         return torch.as_tensor(to_vector(obs, self.policy.keys, 2)).to(self.device)
@@ -247,7 +257,7 @@ class SAC:
             "critic": self.critic.state_dict(),
             "target": self.target.state_dict(),
             "log_alpha": self.log_alpha.detach().clone(),
-            "optimisers": {name: adam_state(one) for name, one in self.optimisers.items()},
+            "optimisers": {name: one.state_dict() for name, one in self.optimisers.items()},
             "replay": self.replay.state_dict(),
             "shown": None if self.shown is None else self.shown.state_dict(),
             "weights": dict(self.weights),
@@ -261,7 +271,7 @@ class SAC:
         load_weights(self.target, state["target"])
         self.log_alpha.data.copy_(torch.as_tensor(state["log_alpha"]))
         for name, optimiser in self.optimisers.items():
-            load_adam_state(optimiser, state["optimisers"][name])
+            optimiser.load_state_dict(state["optimisers"][name])
         self.replay.load_state_dict(state["replay"])
         self.shown = None
         if (shown := state.get("shown")) is not None:

@@ -1,8 +1,9 @@
 """SAC against stable-baselines3: updates a second, time to a return, and what many worlds bring.
 
-`updates_vs_sb3`: one update (critics, actor, temperature, target) of the same networks (256x256) on
-batches of 256 steps of HalfCheetah, ours and SB3's by turns, each at the number of threads that
-suits it best.
+`updates_vs_sb3`: updates (critics, actor, temperature, target) a second, draws from the replay
+included, of the same networks (256x256) on batches of 256 steps of HalfCheetah, ours and SB3's by
+turns, each at the number of threads that suits it best. `updates_vs_sb3_bfloat16`: with
+`agent.precision=bfloat16`, where the processor knows it.
 `wall_clock_to_return_vs_sb3`: seconds of training until the greedy policy returns 5,000 over ten
 episodes, ours as tuned (`conf/tuned/half_cheetah_sac.yaml`), SB3's with its own settings, which are
 those of its zoo but for 10,000 steps at random. Evaluation is off the clock, set-up and compilation
@@ -22,6 +23,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,20 +43,22 @@ EVERY = 10_000
 LOG = RESULTS / "sac.sb3.jsonl"
 FILLED = 10_000
 """Steps in the replays whose updates are timed."""
-SAME = ("env=half_cheetah", "agent=sac", "~tuned", "num_envs=8", f"agent.warm_up={FILLED}")
+AT_ONCE = 8
+"""Updates after every step of as many worlds."""
+SAME = ("env=half_cheetah", "agent=sac", "~tuned", f"num_envs={AT_ONCE}", f"agent.warm_up={FILLED}")
 
 
-def our_updates(threads: int) -> Callable[[int], float]:
+def our_updates(threads: int, precision: str = "float32") -> Callable[[int], float]:
     """Updates a second of ours on a filled replay, as a function of their number."""
-    run = Ours([*SAME, f"agent.threads={threads}"])
+    run = Ours([*SAME, f"agent.threads={threads}", f"agent.precision={precision}"])
     while not len(run.agent.replay) >= FILLED:
         run.update()
 
     def rate(count: int) -> float:
         torch.set_num_threads(threads)
         start = time.perf_counter()
-        for _ in range(count):
-            run.agent.improve()
+        for _ in range(count // AT_ONCE):
+            run.agent.improve(AT_ONCE)
         return count / (time.perf_counter() - start)
 
     return rate
@@ -86,10 +90,11 @@ def updates(rounds: int, count: int) -> dict[str, list[float]]:
     """Updates a second of both, each at its best number of threads, by turns."""
     best: dict[str, Callable[[int], float]] = {}
     threads: dict[str, list[float]] = {}
-    for name, make in (("ours", our_updates), ("sb3", sb3_updates)):
+    half = partial(our_updates, precision="bfloat16")
+    for name, make in (("ours", our_updates), ("ours_bfloat16", half), ("sb3", sb3_updates)):
         trials = {n: make(n) for n in (1, 2)}
         for trial in trials.values():
-            trial(20)
+            trial(3 * AT_ONCE)
         chosen = max(trials, key=lambda n: trials[n](count))
         best[name], threads[f"{name}_threads"] = trials[chosen], [float(chosen)]
     rates = interleave({k: lambda v=v: v(count) for k, v in best.items()}, rounds)
@@ -175,8 +180,11 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     if args.sb3:
         return run_sb3(args.seeds)
-    rates = updates(*((2, 50) if args.quick else (5, 300)))
-    figures: dict[str, Any] = {"updates_vs_sb3": ratio(rates["ours"], rates["sb3"])}
+    rates = updates(*((2, 48) if args.quick else (5, 304)))
+    figures: dict[str, Any] = {
+        "updates_vs_sb3": ratio(rates["ours"], rates["sb3"]),
+        "updates_vs_sb3_bfloat16": ratio(rates["ours_bfloat16"], rates["sb3"]),
+    }
     detail: dict[str, Any] = {"updates_per_s": {k: summary(v) for k, v in rates.items()}}
     if not args.quick:
         peer = sb3_runs()

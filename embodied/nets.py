@@ -103,12 +103,16 @@ def drawn(shape: Sequence[int], noise: torch.Generator) -> Tensor:
 def compiled(function: Callable, device: torch.device | None = None) -> Callable:
     """`function` through `torch.compile`, or as it is where its C++ cannot be compiled.
 
+    It may take gradients inside (`torch.autograd.grad`), so that a whole update becomes one piece.
     On a GPU it is launched as a CUDA graph, and its results are overwritten by the next call.
     """
     lacking = missing_for_compile()
     if lacking:
         warnings.warn(f"no {lacking}: running without torch.compile, slower", stacklevel=2)
         return function
+    import torch._dynamo.config as tracing
+
+    tracing.trace_autograd_ops = True
     on_gpu = device is not None and device.type == "cuda"
     return torch.compile(function, dynamic=False, mode="reduce-overhead" if on_gpu else None)
 

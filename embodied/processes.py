@@ -65,11 +65,18 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     if count() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
+    for gradient, mean in zip(gradients, averaged(gradients), strict=True):
+        gradient.copy_(mean)
+
+
+def averaged(values: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The mean over all processes of tensors that each has."""
+    if count() == 1:
+        return values
+    flat = torch.cat([value.reshape(-1) for value in values])
     dist.all_reduce(flat)
-    flat /= count()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    parts = (flat / count()).split([value.numel() for value in values])
+    return [part.view_as(value) for part, value in zip(parts, values, strict=True)]
 
 
 def pooled(number: float, mean: Tensor, m2: Tensor) -> tuple[float, Tensor, Tensor]:

@@ -81,7 +81,7 @@ def learn_sac() -> dict[str, Any]:
 
     for _ in range(3):
         batch = Batch(rows(3), rows(2).tanh(), rows(), rows().sigmoid(), rows(3))
-        agent.learn_from(batch, rows(2), rows(2))
+        agent.learn_from(*vars(batch).values(), rows(2), rows(2))
     state = agent.state_dict()
     return {key: state[key] for key in ("policy", "critic", "target", "log_alpha")}
 

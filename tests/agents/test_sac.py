@@ -16,7 +16,6 @@ from embodied.reward_models.env import EnvReward
 from embodied.collect import Collector
 from embodied.env import TaskEnv
 from embodied.errors import UserError
-from embodied.replay import Batch
 from embodied.reward_model import Channel
 from embodied.rewards import Rewards
 from tests.toys import reach, through_disk
@@ -62,11 +61,9 @@ def test_losses_by_hand() -> None:
     agent = make(reach(4), critics=2)
     flat(agent, 3.0, 5.0)
     obs, noise = torch.randn(4, 4), torch.randn(4, 2)
-    reward, discount = torch.tensor([1.0, 2.0, 0.0, 0.0]), torch.tensor([0.9, 0.0, 0.81, 0.9])
-    batch = Batch(obs, torch.zeros(4, 2), reward, discount, obs)
     _, log_prob = agent.policy.sample(obs, noise)
-    target = agent._aim(batch, noise, torch.tensor(0.5))
-    torch.testing.assert_close(target, reward + discount * (3.0 - 0.5 * log_prob.detach()))
+    value = agent.following_value(obs, noise, torch.tensor(0.5))
+    torch.testing.assert_close(value, 3.0 - 0.5 * log_prob.detach())
     aims = torch.tensor([3.0, 5.0, 4.0, 2.0])
     loss, q = agent.critic_loss(obs, torch.zeros(4, 2), aims)
     # (0 + 4 + 1 + 1) / 4 and (4 + 0 + 1 + 9) / 4, half of each
@@ -74,6 +71,32 @@ def test_losses_by_hand() -> None:
     loss, mean = agent.actor_loss(obs, noise, torch.tensor(0.5))
     assert loss.item() == pytest.approx(0.5 * log_prob.mean().item() - 3.0, abs=1e-5)
     assert mean.item() == pytest.approx(log_prob.mean().item())
+
+
+def test_an_update_aims_at_reward_and_discounted_value() -> None:
+    agent = make(reach(4), batch=4, init_alpha=0.5)
+    flat(agent, 3.0, 5.0)
+    obs, noise, action = torch.randn(4, 4), torch.randn(4, 2), torch.zeros(4, 2)
+    reward, discount = torch.tensor([1.0, 2.0, 0.0, 0.0]), torch.tensor([0.9, 0.0, 0.81, 0.9])
+    aims = reward + discount * agent.following_value(obs, noise, torch.tensor(0.5))
+    figures = agent.learn_from(obs, action, reward, discount, obs, noise, noise)
+    by_hand = 0.5 * (((3.0 - aims) ** 2).mean() + ((5.0 - aims) ** 2).mean())
+    assert figures[0].item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert figures[2].item() == 4.0 and figures[4].item() == pytest.approx(0.5)
+
+
+def test_batches_drawn_at_once_are_learned_from_in_turn() -> None:
+    agent, collect = trained(updates=10)
+    twin = make(collect.env)
+    twin.load_state_dict(agent.state_dict())
+    drawn = agent._draw(3 * agent.batch)
+    noise = torch.randn(2, 3 * agent.batch, 2, generator=agent.noise)
+    for k in range(3):
+        part = slice(k * agent.batch, (k + 1) * agent.batch)
+        rows = [value[part] for value in (*vars(drawn).values(), *noise)]
+        agent.learn_from(*rows)
+    twin.improve(3)
+    assert_equal(agent, twin)
 
 
 def test_the_temperature_follows_the_entropy() -> None:
@@ -237,8 +260,9 @@ def test_demonstrations_are_a_fixed_share_of_every_batch(tmp_path: Path) -> None
     resumed = make(collect.env, batch=32, shown_share=0.25)
     resumed.load_state_dict(through_disk(agent.state_dict(), tmp_path))
     for one in (agent, resumed):
-        drawn = one._draw()
-        assert int((drawn.action == 1.0).all(-1).sum()) == 8 and len(drawn.reward) == 32
+        drawn = one._draw(2 * 32)
+        bold_ones = (drawn.action == 1.0).all(-1).reshape(2, 32).sum(-1)
+        assert bold_ones.tolist() == [8, 8]
     resumed.load_state_dict(agent.state_dict())
     traj = collect.collect(agent.policy, 1)
     assert agent.update(traj) == resumed.update(traj)
