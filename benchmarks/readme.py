@@ -51,6 +51,7 @@ ROWS = [
         "SAC updates/s against stable-baselines3, same networks and batch",
         "sac", "updates_vs_sb3", "{:.1f}x", "2x",
     ),
+    ("with `agent.precision=bfloat16`", "sac", "updates_vs_sb3_bfloat16", "{:.1f}x", ""),
     (
         "SAC wall-clock to a return of 5,000 on `half_cheetah` against SB3",
         "sac", "wall_clock_to_return_vs_sb3", "{:.1f}x", "5x",
