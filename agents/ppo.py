@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import gymnasium as gym
@@ -94,7 +95,9 @@ class PPO:
     With `target_kl` the learning rate is divided or multiplied by 1.5 to stay near it; with
     `anneal` it falls linearly to zero over the run. `threads` are torch's during an
     update, when the physics rests: by default every core, up to four. A new run begins with the
-    policy and the normaliser of the run at `start` (of PPO or BC), its deviation `init_std`.
+    policy and the normaliser of the run at `start` (of PPO or BC), its deviation `init_std`;
+    `anchor` weighs the divergence from that policy (KL, in units of `init_std`), for a reward that
+    cannot see all that its demonstrations show.
     """
 
     def __init__(
@@ -124,6 +127,7 @@ class PPO:
         device: str = "cpu",
         threads: int | None = None,
         start: str | None = None,
+        anchor: float = 0.0,
     ) -> None:
         if action_spec is None:
             raise UserError("PPO needs continuous actions (a Box): take another env or agent")
@@ -132,7 +136,10 @@ class PPO:
         check_range("agent", 1, threads=threads)
         check_range("agent", 0, 1, gamma=gamma, lam=lam)
         check_range("agent", 0, lr=lr, clip=clip, entropy=entropy, value_weight=value_weight)
+        check_range("agent", 0, anchor=anchor)
         check_range("agent", 1e-6, max_grad_norm=max_grad_norm, init_std=init_std)
+        if anchor and start is None:
+            raise UserError(f"agent.anchor={anchor:g}: to which policy? give agent.start=RUN")
         if num_worlds * rollout_steps < minibatches:
             raise UserError(f"agent.minibatches={minibatches}: more than the samples of a rollout")
         torch.set_num_threads(1)  # acting is little work, beside the threads of the physics
@@ -159,6 +166,9 @@ class PPO:
         self.shuffle = torch.Generator().manual_seed(seed)
         self._loss = compiled(self.loss, self.device) if compile else self.loss
         self.start = start
+        self.anchor = anchor / init_std**2
+        self._first: nn.Module | None = None
+        """What the policy's mean was when it began, where it is to stay near."""
 
     @property
     def policy(self) -> GaussianPolicy:
@@ -180,6 +190,8 @@ class PPO:
         load_policy_state(policy, state)
         policy.log_std.data.copy_(log_std)
         policy.noise.set_state(noise)
+        if self.anchor:
+            self._first = deepcopy(policy.mean).requires_grad_(False)
 
     def update(self, traj: Trajectory) -> dict[str, float]:
         """Learn from one rollout of the current policy, `(T, N)`."""
@@ -196,9 +208,10 @@ class PPO:
             log_prob = self._log_prob(x, action)
             value = self.critic(x).squeeze(-1)
             advantage, target = self._advantages(traj, value, valid)
+            first = action if self._first is None else self._first(x)
         batch = [
             part.reshape(-1, *part.shape[2:])
-            for part in (x, action, log_prob, advantage, target, valid.float())
+            for part in (x, action, first, log_prob, advantage, target, valid.float())
         ]
         metrics = self._epochs(batch)
         if self.normalise_obs:
@@ -228,6 +241,7 @@ class PPO:
         self,
         x: Tensor,
         action: Tensor,
+        first: Tensor,
         log_prob: Tensor,
         advantage: Tensor,
         target: Tensor,
@@ -236,7 +250,8 @@ class PPO:
     ) -> tuple[Tensor, Tensor]:
         """The clipped surrogate loss of a minibatch `(B, ...)`, and figures for the log.
 
-        Advantages are standardised, and `count` is by how many valid rows to divide.
+        Advantages are standardised, and `count` is by how many valid rows to divide. `first` are
+        the means of the policy that it is to stay near, if any.
         """
         log_ratio = self._log_prob(x, action) - log_prob
         ratio = log_ratio.exp()
@@ -249,6 +264,9 @@ class PPO:
             2 * math.pi * math.e
         )
         loss = policy_loss + self.value_weight * value_loss - self.entropy * entropy
+        if self.anchor:
+            away = ((self.policy.mean(x) - first) ** 2).sum(-1)
+            loss = loss + 0.5 * self.anchor * (away * valid).sum() / count
         kl = ((ratio - 1.0 - log_ratio) * valid).sum() / count
         clipped = (((ratio - 1.0).abs() > self.clip) * valid).sum() / count
         figures = torch.stack([policy_loss, value_loss, entropy, kl, clipped])
@@ -257,7 +275,7 @@ class PPO:
     def _epochs(self, batch: list[Tensor]) -> dict[str, float]:
         size = batch[0].shape[0] // self.minibatches
         figures = []
-        x, action, log_prob, advantage, target, valid = batch
+        x, action, first, log_prob, advantage, target, valid = batch
         self._set_lr()
         for _ in range(self.epochs):
             order = torch.randperm(len(x), generator=self.shuffle).to(self.device)
@@ -265,8 +283,8 @@ class PPO:
             scaled, count = standardise(advantage[parts], valid[parts])
             for k, rows in enumerate(parts):
                 loss, report = self._loss(
-                    x[rows], action[rows], log_prob[rows], scaled[k], target[rows], valid[rows],
-                    count[k],
+                    x[rows], action[rows], first[rows], log_prob[rows], scaled[k], target[rows],
+                    valid[rows], count[k],
                 )  # fmt: skip
                 self.optimiser.zero_grad(set_to_none=True)
                 loss.backward()
@@ -318,6 +336,7 @@ class PPO:
             "reward_scale": self.reward_scale.state_dict(),
             "shuffle": self.shuffle.get_state(),
             "progress": self.progress,
+            "first": None if self._first is None else self._first.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -328,6 +347,9 @@ class PPO:
         self.reward_scale.load_state_dict(state["reward_scale"])
         self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
         self.progress = state["progress"]
+        if (first := state.get("first")) is not None:
+            self._first = deepcopy(self.policy.mean).requires_grad_(False)
+            load_weights(self._first, first)
 
 
 def standardise(advantage: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,6 +118,22 @@ def test_ppo_begins_with_it_and_outlives_it(run: Path, conf: Path, tmp_path) -> 
     assert train(["total_steps=80"], resume=path) == path
 
 
+def test_an_anchor_keeps_ppo_near_where_it_began(run: Path, conf: Path, tmp_path) -> None:
+    began, apart = action_of(run), {}
+    for anchor in (0.0, 30.0):
+        own = ["agent.lr=0.01", "agent.init_std=0.2", f"agent.anchor={anchor}"]
+        path = train(ppo(run, tmp_path / f"ppo_{anchor:g}", *own), None, conf)
+        apart[anchor] = np.abs(action_of(path) - began).mean()
+    assert apart[30.0] < 0.3 * apart[0.0]
+    state = open_run(path).checkpoint.state["agent"]["first"]
+    theirs = open_run(run).checkpoint.state["agent"]["policy"]
+    assert train(["total_steps=80"], resume=path) == path
+    again = open_run(path).checkpoint.state["agent"]["first"]
+    for name, weight in state.items():
+        np.testing.assert_array_equal(weight, theirs[f"mean.{name}"])
+        np.testing.assert_array_equal(weight, again[name])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

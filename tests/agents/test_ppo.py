@@ -48,7 +48,8 @@ def batch(*rows: tuple[float, ...]) -> list[torch.Tensor]:
     log_prob = -0.5 * (action - x / 2) ** 2 - 0.5 * LOG_2PI  # of the linear agent, now
     scaled, count = standardise(advantage[None], valid[None])
     old = log_prob - ratio.log()
-    return [x[:, None], action[:, None], old, scaled[0], target, valid, count[0]]
+    first = torch.tensor([0.0, 0.5, 9.0])[: len(x), None]
+    return [x[:, None], action[:, None], first, old, scaled[0], target, valid, count[0]]
 
 
 TWO = (1.0, 1.5, 1.5, 3.0, 4.0, 1.0), (-1.0, -0.5, 0.9, 1.0, -1.0, 1.0)
@@ -67,6 +68,16 @@ def test_the_loss_by_hand() -> None:
     expected = [policy_loss, value_loss, entropy, kl, 0.5]  # one of two left the clip range
     assert figures.tolist() == pytest.approx(expected, abs=1e-5)
     assert loss.item() == pytest.approx(policy_loss + 0.5 * value_loss - 0.01 * entropy, abs=1e-5)
+
+
+def test_the_anchor_by_hand() -> None:
+    plain, anchored = linear(init_std=0.5), linear(init_std=0.5)
+    anchored.anchor = 0.3 / 0.5**2
+    apart = anchored.loss(*batch(*TWO))[0] - plain.loss(*batch(*TWO))[0]
+    # means 0.5 and -0.5, where the policy that it began as had 0 and 0.5; its deviation was 0.5
+    assert apart.item() == pytest.approx(0.3 * 0.5 * (0.5**2 + 1.0**2) / 0.5**2 / 2, rel=1e-4)
+    with pytest.raises(UserError, match="agent.anchor=0.3: to which policy"):
+        linear(anchor=0.3)
 
 
 def test_the_gradient_by_hand() -> None:
