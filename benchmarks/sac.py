@@ -11,7 +11,8 @@ are on it.
 `batched_vs_sb3`: env steps a second up to that return, of many worlds against SB3's one.
 
 SB3 takes an hour or more a seed. `--sb3` runs that alone, a seed after the other, and keeps what is
-measured in `results/sac.sb3.jsonl`, from where the others take it.
+measured in `results/sac.sb3.jsonl`, from where the others take it, after every evaluation: of a run
+that was cut short it is known that it takes no less time than that.
 
     python -m benchmarks.sac [--quick] [--sb3] [--seeds N]
 """
@@ -121,23 +122,22 @@ def ours_to_goal(seed: int, seconds: float) -> dict[str, Any]:
     return {"seconds": None, "steps": run.collector.steps, "curve": curve}
 
 
-def sb3_to_goal(seed: int, budget: int) -> dict[str, Any]:
-    """The same of SB3, with one env."""
+def sb3_to_goal(seed: int, budget: int, keep: Callable[[dict[str, Any]], None]) -> None:
+    """The same of SB3, with one env; `keep` is given what is known after every evaluation."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     model = sb3_model(seed, learning_starts=10_000)
     test = _test_env(seed)
-    elapsed, curve = time.perf_counter() - start, []
-    while model.num_timesteps < budget:
+    elapsed, curve, mean = time.perf_counter() - start, [], -np.inf
+    while model.num_timesteps < budget and mean < GOAL:
         start = time.perf_counter()
         model.learn(EVERY, reset_num_timesteps=False)
         elapsed += time.perf_counter() - start
         mean = _mean_return(test, seed, lambda o: _greedy(model, o["state"]))
         curve.append([model.num_timesteps, elapsed, mean])
         print(f"sb3, seed {seed}: {curve[-1]}", flush=True)
-        if mean >= GOAL:
-            return {"seconds": elapsed, "steps": model.num_timesteps, "curve": curve}
-    return {"seconds": None, "steps": model.num_timesteps, "curve": curve}
+        seconds = elapsed if mean >= GOAL else None
+        keep({"seed": seed, "seconds": seconds, "steps": model.num_timesteps, "curve": curve})
 
 
 def _greedy(model: Any, obs: Any) -> Any:
@@ -157,17 +157,25 @@ def _mean_return(env: Any, seed: int, act: Callable[[Any], Any]) -> float:
 
 
 def sb3_runs() -> dict[int, dict[str, Any]]:
-    """The finished runs of SB3 by seed."""
+    """The runs of SB3 by seed, as far as they went."""
     if not LOG.exists():
         return {}
     return {row["seed"]: row for row in map(json.loads, LOG.read_text().splitlines())}
 
 
 def run_sb3(seeds: int) -> None:
-    for seed in sorted({*range(seeds)} - {*sb3_runs()}):
-        row = {"seed": seed, **sb3_to_goal(seed, BUDGET)}
-        with LOG.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+    """Run the seeds that have neither come to the goal nor to the end of the budget."""
+
+    def keep(row: dict[str, Any]) -> None:
+        rows = {**sb3_runs(), row["seed"]: row}
+        temporary = LOG.with_name(f".{LOG.name}.tmp")
+        temporary.write_text("".join(json.dumps(rows[seed]) + "\n" for seed in sorted(rows)))
+        temporary.replace(LOG)
+
+    for seed in range(seeds):
+        known = sb3_runs().get(seed)
+        if known is None or (known["seconds"] is None and known["steps"] < BUDGET):
+            sb3_to_goal(seed, BUDGET, keep)
 
 
 def main() -> None:
