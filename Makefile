@@ -4,7 +4,7 @@
 
 BIN := .venv/bin
 DEMO := $(BIN)/embodied demo
-BENCHMARKS ?= env_step ppo sac crash_safety experts backends demo \
+BENCHMARKS ?= env_step ppo sac crash_safety endpoint_faults experts backends demo \
     reward_quality reward_to_success shaping imitation
 QUICK ?=
 export PYTHON TORCH_INDEX_URL

@@ -75,6 +75,15 @@ ROWS = [
         "crash_safety", "unloadable", "{}", "0",
     ),
     ("acknowledged saves that were lost there", "crash_safety", "lost", "{}", "0"),
+    (
+        "a model's server fails in 45 ways: by how much a call outlives its deadline, at most",
+        "endpoint_faults", "late_at_most", "{:.1%}", "5%",
+    ),
+    (
+        "spent beyond a budget, 64 questions in flight, after 10 `kill -9`",
+        "endpoint_faults", "overspent", "{:.0f}", "0",
+    ),
+    ("replies that were paid for twice there", "endpoint_faults", "paid_twice", "{}", "0"),
 ]  # fmt: skip
 
 
