@@ -88,7 +88,7 @@ def lock(keep: Sequence[int], memory_bytes: int = 1 << 30) -> None:
 
 def restrict_files(libc: ctypes.CDLL) -> None:
     """Landlock: no file, no TCP port, no socket or signal of others."""
-    version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    version = landlock_version(libc)
     if version < 1:
         raise JailError("the kernel has no Landlock (Linux 5.13, enabled at boot)")
     files, ports, scopes = LANDLOCK_RIGHTS[min(version, max(LANDLOCK_RIGHTS))]
@@ -98,6 +98,11 @@ def restrict_files(libc: ctypes.CDLL) -> None:
     if rules < 0 or libc.syscall(LANDLOCK_RESTRICT, rules, ctypes.c_uint32(0)):
         raise JailError(f"Landlock: {os.strerror(ctypes.get_errno())}")
     os.close(rules)
+
+
+def landlock_version(libc: ctypes.CDLL) -> int:
+    """Of the kernel's interface; below 1 there is none."""
+    return int(libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
 
 
 def restrict_calls(libc: ctypes.CDLL) -> None:
