@@ -208,9 +208,9 @@ class PPO:
             log_prob = self._log_prob(x, action)
             value = self.critic(x).squeeze(-1)
             advantage, target = self._advantages(traj, value, valid)
-            first = action if self._first is None else self._first(x)
+            first = x[..., :0] if self._first is None else self._first(x)
         batch = [
-            part.reshape(-1, *part.shape[2:])
+            part.flatten(0, 1)
             for part in (x, action, first, log_prob, advantage, target, valid.float())
         ]
         metrics = self._epochs(batch)
@@ -350,6 +350,8 @@ class PPO:
         if (first := state.get("first")) is not None:
             self._first = deepcopy(self.policy.mean).requires_grad_(False)
             load_weights(self._first, first)
+        elif self.anchor:
+            raise UserError("agent.anchor: this run began without one, and knows no policy to keep")
 
 
 def standardise(advantage: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,7 @@ class Endpoint:
         there."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+            threading.Thread(target=_turn, args=(self._loop,), daemon=True).start()
         return self._loop
 
     async def _ask_all(self, prompts: Sequence[Prompt], limit: float) -> list[Reply]:
@@ -176,12 +176,21 @@ class Endpoint:
             fault = "deadline"
         except Fault as error:
             fault = error.name
+        except OSError:  # no account can be kept, so nothing is asked
+            fault = "no_account"
         else:
-            if self.cache is not None:
-                self.cache.put(key, self._asked(prompt), {"text": text, "origin": "model"})
+            self._keep(key, prompt, text)
             return Reply(text, attempts=tried["attempts"], seconds=_now() - start, cost=cost)
         self.counts[fault] += 1
         return Reply(None, fault, attempts=tried["attempts"], seconds=_now() - start)
+
+    def _keep(self, key: str, prompt: Prompt, text: str) -> None:
+        """Keep a reply, where the disk lets us: it is an answer without that, too."""
+        if self.cache is not None:
+            try:
+                self.cache.put(key, self._asked(prompt), {"text": text, "origin": "model"})
+            except OSError:
+                self.counts["not_kept"] += 1
 
     async def _attempts(
         self, gate: asyncio.Semaphore, prompt: Prompt, until: float, tried: Counter[str]
@@ -303,6 +312,11 @@ def _parsed(reply: Reply, parse: Callable[[str], T]) -> tuple[T | None, str]:
 def _repair(prompt: Prompt, reply: Reply, why: str) -> Prompt:
     said = f"That cannot be used: {why}. Answer once more, in full, with that put right."
     return replace(prompt, messages=(*prompt.messages, ("assistant", reply.text), ("user", said)))
+
+
+def _turn(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 def _now() -> float:

@@ -57,8 +57,10 @@ class RewardGraph:
         self.inputs, self.nodes, self.terms = _parts(graph)
         self._numpy = [replayed(node, np) for node in self.nodes]
         self._torch: dict[torch.device, list[Callable]] = {}
-        for worlds in (2, 3):  # what goes well for both does not depend on how many there are
-            self._try(worlds)
+        # What is alike for both does not depend on how many there are: (N, 1) with (N,) is (N, N).
+        if self._try(2, np) != self._try(3, np):
+            raise UserError("reward graph: an operation does not keep the worlds apart")
+        self._try(2, torch)
 
     @property
     def fingerprint(self) -> str:
@@ -84,26 +86,30 @@ class RewardGraph:
             self._torch[device] = [replayed(node, torch, device) for node in self.nodes]
         return self._torch[device]
 
-    def _try(self, worlds: int) -> None:
-        zeros = {k: np.zeros((worlds, *shape), np.float32) for k, shape in self.inputs.items()}
+    def _try(self, worlds: int, xp: Any) -> list[tuple[int, ...]]:
+        """The shapes of all values, without the worlds' axis; raises `UserError`."""
+        kind = xp.float32
+        zeros = {k: xp.zeros((worlds, *shape), dtype=kind) for k, shape in self.inputs.items()}
+        steps = self._numpy if xp is np else self._steps(torch.device("cpu"))
         values: list[Value] = []
-        for number, (step, (name, _, _)) in enumerate(zip(self._numpy, self.nodes, strict=True)):
+        for number, (step, (name, _, _)) in enumerate(zip(steps, self.nodes, strict=True)):
             try:
                 with np.errstate(all="ignore"):
                     value = step(zeros, values)
-            except (ValueError, TypeError, IndexError, KeyError) as error:
+            except (ValueError, TypeError, IndexError, KeyError, RuntimeError) as error:
                 raise UserError(f"reward graph: {name} ({number}): {_line(error)}") from error
-            if not isinstance(value, np.ndarray) or value.shape[:1] != (worlds,):
+            if tuple(np.shape(value)[:1]) != (worlds,):
                 raise UserError(f"reward graph: {name} ({number}) does not keep the worlds apart")
-            if value.size > worlds * MOST_NUMBERS**2:
+            if math.prod(value.shape) > worlds * MOST_NUMBERS**2:
                 raise UserError(f"reward graph: {name} ({number}) is too large: {value.shape[1:]}")
             values.append(value)
         for name, node in self.terms.items():
             if values[node].shape != (worlds,):
                 shape = ("N", *values[node].shape[1:])
                 raise UserError(f"reward term {name!r} is {shape}, not one number a world (N,)")
-            if values[node].dtype == bool:
+            if values[node].dtype == xp.bool:
                 raise UserError(f"reward term {name!r} is true or false, not a number")
+        return [tuple(value.shape[1:]) for value in values]
 
 
 def _parts(graph: Mapping[str, Any]) -> tuple[dict[str, list[int]], list[list], dict[str, int]]:
@@ -241,6 +247,8 @@ def _reduction(name: str, axis: int, xp: Any) -> Callable:
     def reduce(x: Value) -> Value:
         if x.ndim <= -axis:
             raise ValueError(f"axis {axis} of {x.ndim - 1} beside the worlds'")
+        if name == "mean" and x.dtype == torch.bool:
+            x = x.float()
         return function(x, axis)
 
     return reduce

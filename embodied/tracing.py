@@ -21,7 +21,7 @@ from embodied.reward_graph import (
 )
 
 SAME = {"abs": "absolute", "fabs": "absolute", "true_divide": "divide", "pow": "power",
-        "float_power": "power", "fmin": "minimum", "fmax": "maximum", "atan2": "arctan2",
+        "float_power": "power", "atan2": "arctan2",
         "bitwise_and": "logical_and", "bitwise_or": "logical_or", "bitwise_xor": "logical_xor",
         "invert": "logical_not", "bitwise_invert": "logical_not", "acos": "arccos",
         "asin": "arcsin", "atan": "arctan"}  # fmt: skip
@@ -248,7 +248,7 @@ def _joined(name: str) -> Callable[..., Any]:
     def join(parts: Sequence[Any], axis: int = 0) -> Traced:
         trace = _trace_of(*parts)
         known = next(part for part in parts if isinstance(part, Traced))
-        parts = [part if isinstance(part, Traced) else known * 0.0 + part for part in parts]
+        parts = [part if isinstance(part, Traced) else _zeros(known) + part for part in parts]
         deepest = known.ndim if name == "stack" else known.ndim - 1
         if axis not in (-1, deepest):
             raise TraceError(f"np.{name}: axis=-1, beside the worlds")
@@ -257,11 +257,13 @@ def _joined(name: str) -> Callable[..., Any]:
     return join
 
 
-def _like(number: float) -> Callable[..., Any]:
-    def like(x: Traced, *given: Any, **named: Any) -> Traced:
-        return x * 0.0 + (given[0] if given else number)
+def _zeros(x: Traced) -> Traced:
+    """Zeros of its shape, also where it is not finite."""
+    return x.trace.add("as_float", [x.trace.add("logical_and", [x, False], {})], {})
 
-    return like
+
+def _full(x: Traced, fill_value: Any) -> Traced:
+    return _zeros(x) + fill_value
 
 
 def _trace_of(*values: Any) -> Trace:
@@ -277,7 +279,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: _where,
     np.stack: _joined("stack"),
     np.concatenate: _joined("concatenate"),
-    np.zeros_like: _like(0.0),
-    np.ones_like: _like(1.0),
-    np.full_like: _like(0.0),
+    np.zeros_like: _zeros,
+    np.ones_like: lambda x: _full(x, 1.0),
+    np.full_like: _full,
 }

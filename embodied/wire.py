@@ -19,7 +19,7 @@ class Fault(Exception):
     """Why there is no reply. `name` is one of
 
     unreachable, reset, http_NNN, no_json, no_choice, empty, cut_off, refused, too_long, encoding,
-    and of the caller deadline, budget, resting, not_recorded.
+    and of the caller deadline, budget, no_account, resting, not_recorded.
 
     `passing`: another attempt may fare better, not before `after_s` seconds where a server said so.
     `free`: the server has done nothing that it would charge for.

@@ -129,6 +129,22 @@ def test_a_recorded_run_is_played_back_without_a_model(ask: Any, tmp_path: Path)
     played.close()
 
 
+def test_a_full_disk_costs_no_answer_and_no_account(
+    ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    endpoint = ask(cache=str(tmp_path / "replies"))
+    monkeypatch.setattr(endpoint.cache, "put", full)
+    assert endpoint.ask(said("hello"))[0].text == "echo hello"
+    assert endpoint.counts["not_kept"] == 1
+    endpoint = ask(price=(1.0, 1.0), budget=1.0, ledger=str(tmp_path / "ledger.jsonl"))
+    monkeypatch.setattr(endpoint.ledger, "reserve", full)
+    assert endpoint.ask(said("hello"))[0].fault == "no_account"
+    assert endpoint.counts["requests"] == 0
+
+
 def test_a_failure_is_not_kept(ask: Any, server: FaultServer, tmp_path: Path) -> None:
     cache = str(tmp_path / "replies")
     for _ in range(2):

@@ -133,6 +133,19 @@ X, Y = {"input": "x"}, {"input": "y"}
         (one("add", [Y, [1.0, 2.0, 3.0]], {}), r"add \(0\)"),
         (one("exp", [X], {}), r"'t' is \('N', 3\), not one number a world"),
         (one("less", [Y, 2.0], {}), "is true or false, not a number"),
+        (one("sign", [True], {}), r"sign \(0\)"),
+        (
+            {
+                "inputs": {"y": []},
+                "nodes": [
+                    ["getitem", [Y], {"index": [None]}],
+                    ["multiply", [{"node": 0}, Y], {}],  # every world with every other
+                    ["sum", [{"node": 1}], {"axis": -1}],
+                ],
+                "terms": {"t": 2},
+            },
+            "does not keep the worlds apart",
+        ),
     ],
 )
 def test_graphs_that_are_refused(graph: Any, message: str) -> None:

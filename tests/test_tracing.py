@@ -51,7 +51,8 @@ def shapes(tool: Any, cube: Any, grip: Any, dt: Any) -> dict[str, Any]:
         "outer": (tool[:, :, None] * cube[:, None, :]).sum(axis=-1).max(axis=-1),
         "any": ((tool > 0.5).any(axis=-1)).astype(float),
         "same": grip,
-        "like": np.ones_like(grip) * 2.0 + np.zeros_like(dt),
+        "like": np.ones_like(grip) * 2.0 + np.zeros_like(np.log(-np.abs(dt) - 1.0)),
+        "full": np.full_like(grip, fill_value=3.0) + (tool > 0.0).mean(axis=-1),
     }
 
 
@@ -108,6 +109,9 @@ def test_any_expression_is_replayed(expression: Expression, seed: int) -> None:
     np.testing.assert_allclose(graph(inputs)["t"], expected, rtol=2e-5, atol=2e-5)
     on_torch = graph({k: torch.from_numpy(v) for k, v in inputs.items()})["t"]
     np.testing.assert_allclose(on_torch.numpy(), expected, rtol=2e-5, atol=2e-5)
+    order = np.random.default_rng(seed).permutation(5)  # nobody is paid for what others do
+    mixed = graph({k: v[order] for k, v in inputs.items()})["t"]
+    np.testing.assert_array_equal(mixed, graph(inputs)["t"][order])
 
 
 REFUSED: list[tuple[Any, str]] = [

@@ -78,6 +78,8 @@ def test_the_anchor_by_hand() -> None:
     assert apart.item() == pytest.approx(0.3 * 0.5 * (0.5**2 + 1.0**2) / 0.5**2 / 2, rel=1e-4)
     with pytest.raises(UserError, match="agent.anchor=0.3: to which policy"):
         linear(anchor=0.3)
+    with pytest.raises(UserError, match="knows no policy to keep"):
+        anchored.load_state_dict(plain.state_dict())
 
 
 def test_the_gradient_by_hand() -> None:
