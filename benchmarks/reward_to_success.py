@@ -114,7 +114,7 @@ def _fitted(task: str, name: str, sees: str, seed: int, folder: str) -> tuple[An
     if usual.shaping == "potential":
         overrides += [f"{own}.shaping=delta"]
     if sees == "pixels":
-        overrides += [f"{own}.every=10", f"{own}.stride=10"]
+        overrides += [f"{own}.{key}=10" for key in ("every", "stride") if key in usual]
     return model, overrides
 
 
