@@ -9,12 +9,14 @@ episodes, ours as tuned (`conf/tuned/half_cheetah_sac.yaml`), SB3's with its own
 those of its zoo but for 10,000 steps at random. Evaluation is off the clock, set-up and compilation
 are on it.
 `batched_vs_sb3`: env steps a second up to that return, of many worlds against SB3's one.
+Both with `_bfloat16` as well.
 
-SB3 takes an hour or more a seed. `--sb3` runs that alone, a seed after the other, and keeps what is
-measured in `results/sac.sb3.jsonl`, from where the others take it, after every evaluation: of a run
-that was cut short it is known that it takes no less time than that.
+These runs take from minutes to more than an hour a seed. `--runs NAME` makes those of one of `RUNS`
+alone, on one thread, and keeps what is measured in `results/sac.NAME.jsonl` after every evaluation,
+from where the ratios are taken: of a run of SB3 that was cut short it is known that it takes no
+less time than that.
 
-    python -m benchmarks.sac [--quick] [--sb3] [--seeds N]
+    python -m benchmarks.sac [--quick] [--runs NAME] [--seeds N [N ...]] [--minutes M]
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,11 +39,9 @@ from embodied.build import make_env
 from embodied.config import compose_config
 
 GOAL = 5000.0
-BUDGET = 1_000_000
-"""Steps after which SB3 has missed the goal."""
 EVERY = 10_000
 """Steps of SB3 from one evaluation to the next; ours are evaluated as often in seconds."""
-LOG = RESULTS / "sac.sb3.jsonl"
+RUNS = ("ours", "ours_bfloat16", "sb3")
 FILLED = 10_000
 """Steps in the replays whose updates are timed."""
 AT_ONCE = 8
@@ -102,13 +102,18 @@ def updates(rounds: int, count: int) -> dict[str, list[float]]:
     return rates | threads
 
 
-def ours_to_goal(seed: int, seconds: float) -> dict[str, Any]:
+Keep = Callable[[dict[str, Any]], None]
+"""Is given what is known of a run after every evaluation."""
+
+
+def ours_to_goal(seed: int, minutes: float, keep: Keep, precision: str = "float32") -> None:
     """Seconds and steps of ours until the greedy policy returns `GOAL`."""
     start = time.perf_counter()
-    run = Ours(["env=half_cheetah", "agent=sac", f"seed={seed}"])
+    fixed = [f"seed={seed}", "agent.threads=1", f"agent.precision={precision}"]
+    run = Ours(["env=half_cheetah", "agent=sac", *fixed])
     test = _test_env(seed)
-    elapsed, curve, following = time.perf_counter() - start, [], 10.0
-    while elapsed < seconds:
+    elapsed, curve, mean, following = time.perf_counter() - start, [], -np.inf, 10.0
+    while elapsed < 60 * minutes and mean < GOAL:
         start = time.perf_counter()
         run.update()
         elapsed += time.perf_counter() - start
@@ -116,28 +121,31 @@ def ours_to_goal(seed: int, seconds: float) -> dict[str, Any]:
             following += 10.0
             mean = _mean_return(test, seed, lambda o: run.agent.policy.act({}, o, greedy=True)[1])
             curve.append([run.collector.steps, elapsed, mean])
-            print(f"ours, seed {seed}: {curve[-1]}", flush=True)
-            if mean >= GOAL:
-                return {"seconds": elapsed, "steps": run.collector.steps, "curve": curve}
-    return {"seconds": None, "steps": run.collector.steps, "curve": curve}
+            _known(keep, seed, curve)
 
 
-def sb3_to_goal(seed: int, budget: int, keep: Callable[[dict[str, Any]], None]) -> None:
-    """The same of SB3, with one env; `keep` is given what is known after every evaluation."""
+def sb3_to_goal(seed: int, minutes: float, keep: Keep) -> None:
+    """The same of SB3, with one env."""
     torch.set_num_threads(1)
     start = time.perf_counter()
     model = sb3_model(seed, learning_starts=10_000)
     test = _test_env(seed)
     elapsed, curve, mean = time.perf_counter() - start, [], -np.inf
-    while model.num_timesteps < budget and mean < GOAL:
+    while elapsed < 60 * minutes and mean < GOAL:
         start = time.perf_counter()
         model.learn(EVERY, reset_num_timesteps=False)
         elapsed += time.perf_counter() - start
         mean = _mean_return(test, seed, lambda o: _greedy(model, o["state"]))
         curve.append([model.num_timesteps, elapsed, mean])
-        print(f"sb3, seed {seed}: {curve[-1]}", flush=True)
-        seconds = elapsed if mean >= GOAL else None
-        keep({"seed": seed, "seconds": seconds, "steps": model.num_timesteps, "curve": curve})
+        _known(keep, seed, curve)
+
+
+def _known(keep: Keep, seed: int, curve: list[list[float]]) -> None:
+    """Tell what is known of a run so far."""
+    steps, elapsed, mean = curve[-1]
+    print(f"seed {seed}: {mean:.0f} after {steps:,} steps, {elapsed:.0f} s", flush=True)
+    seconds = elapsed if mean >= GOAL else None
+    keep({"seed": seed, "seconds": seconds, "steps": steps, "curve": curve})
 
 
 def _greedy(model: Any, obs: Any) -> Any:
@@ -156,38 +164,61 @@ def _mean_return(env: Any, seed: int, act: Callable[[Any], Any]) -> float:
     return float(total.mean())
 
 
-def sb3_runs() -> dict[int, dict[str, Any]]:
-    """The runs of SB3 by seed, as far as they went."""
-    if not LOG.exists():
+def runs(name: str) -> dict[int, dict[str, Any]]:
+    """The runs of one of `RUNS` by seed, as far as they went."""
+    log = RESULTS / f"sac.{name}.jsonl"
+    if not log.exists():
         return {}
-    return {row["seed"]: row for row in map(json.loads, LOG.read_text().splitlines())}
+    return {row["seed"]: row for row in map(json.loads, log.read_text().splitlines())}
 
 
-def run_sb3(seeds: int) -> None:
-    """Run the seeds that have neither come to the goal nor to the end of the budget."""
+def run(name: str, seeds: Sequence[int], minutes: float) -> None:
+    """Run the seeds that have neither come to the goal nor gone on for so long."""
+    log = RESULTS / f"sac.{name}.jsonl"
 
     def keep(row: dict[str, Any]) -> None:
-        rows = {**sb3_runs(), row["seed"]: row}
-        temporary = LOG.with_name(f".{LOG.name}.tmp")
+        rows = {**runs(name), row["seed"]: row}
+        temporary = log.with_name(f".{log.name}.tmp")
         temporary.write_text("".join(json.dumps(rows[seed]) + "\n" for seed in sorted(rows)))
-        temporary.replace(LOG)
+        temporary.replace(log)
 
-    for seed in range(seeds):
-        known = sb3_runs().get(seed)
-        if known is None or (known["seconds"] is None and known["steps"] < BUDGET):
-            sb3_to_goal(seed, BUDGET, keep)
+    bfloat16 = partial(ours_to_goal, precision="bfloat16")
+    to_goal = {"ours": ours_to_goal, "ours_bfloat16": bfloat16, "sb3": sb3_to_goal}[name]
+    for seed in seeds:
+        known = runs(name).get(seed)
+        if known is None or (known["seconds"] is None and known["curve"][-1][1] < 60 * minutes):
+            to_goal(seed, minutes, keep)
+
+
+def compared(ours: dict[int, dict], peer: dict[int, dict], suffix: str) -> dict[str, Any]:
+    """Ratios over the seeds that both have run; a run of SB3 that missed took at least so long."""
+    seeds = sorted(ours.keys() & peer.keys())
+    if not seeds or any(ours[seed]["seconds"] is None for seed in seeds):
+        return {}
+
+    def took(run: dict[str, Any]) -> float:
+        return run["curve"][-1][1]
+
+    first, theirs = [took(ours[s]) for s in seeds], [took(peer[s]) for s in seeds]
+    rates = [ours[s]["steps"] / took(ours[s]) for s in seeds]
+    their_rates = [peer[s]["steps"] / took(peer[s]) for s in seeds]
+    return {
+        f"wall_clock_to_return_vs_sb3{suffix}": ratio(theirs, first),
+        f"batched_vs_sb3{suffix}": ratio(rates, their_rates),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the updates alone")
-    parser.add_argument("--sb3", action="store_true", help="the long runs of SB3, nothing else")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", choices=RUNS, help="the long runs of these, nothing else")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=240.0, help="of training a run")
     parser.add_argument("--out", type=Path, help="write the result here, quick or not")
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if args.sb3:
-        return run_sb3(args.seeds)
+    if args.runs:
+        return run(args.runs, args.seeds, args.minutes)
     rates = updates(*((2, 48) if args.quick else (5, 304)))
     figures: dict[str, Any] = {
         "updates_vs_sb3": ratio(rates["ours"], rates["sb3"]),
@@ -195,25 +226,12 @@ def main() -> None:
     }
     detail: dict[str, Any] = {"updates_per_s": {k: summary(v) for k, v in rates.items()}}
     if not args.quick:
-        peer = sb3_runs()
-        ours = {seed: ours_to_goal(seed, 3600.0) for seed in peer}
-        figures |= compared(ours, peer)
-        detail |= {"goal": GOAL, "ours": ours, "sb3": peer}
+        peer = runs("sb3")
+        figures |= compared(runs("ours"), peer, "") | compared(
+            runs("ours_bfloat16"), peer, "_bfloat16"
+        )
+        detail |= {"goal": GOAL} | {name: runs(name) for name in RUNS}
     write_result("sac", figures, detail, args.quick, args.out)
-
-
-def compared(ours: dict[int, dict], peer: dict[int, dict]) -> dict[str, Any]:
-    """Ratios over the seeds that both have run; a run of SB3 that missed took at least so long."""
-    if not ours or any(run["seconds"] is None for run in ours.values()):
-        return {}
-    first = [run["seconds"] for run in ours.values()]
-    theirs = [peer[seed]["curve"][-1][1] for seed in ours]
-    rates = [run["steps"] / run["seconds"] for run in ours.values()]
-    their_rates = [peer[seed]["steps"] / peer[seed]["curve"][-1][1] for seed in ours]
-    return {
-        "wall_clock_to_return_vs_sb3": ratio(theirs, first),
-        "batched_vs_sb3": ratio(rates, their_rates),
-    }
 
 
 if __name__ == "__main__":
