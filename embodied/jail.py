@@ -25,7 +25,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 4, 2
 SECCOMP_MODE_FILTER = 2
 KILL, ALLOW, REFUSE = 0x80000000, 0x7FFF0000, 0x00050000 | errno.EACCES
 PROT_EXEC = 4
-LANDLOCK_CREATE, LANDLOCK_RESTRICT = 444, 446
+LANDLOCK_CREATE, LANDLOCK_RESTRICT, CLOSE_RANGE = 444, 446, 436
 """Alike on every architecture, as are all system calls from 403 on."""
 LANDLOCK_RIGHTS = {1: (13, 0, 0), 2: (14, 0, 0), 3: (15, 0, 0), 4: (15, 2, 0), 5: (16, 2, 0),
                    6: (16, 2, 2)}  # fmt: skip
@@ -57,33 +57,44 @@ REFUSED = {
 }  # fmt: skip
 
 
+LAYERS = ("limits", "landlock", "seccomp")
+
+
 class JailError(Exception):
     """What the kernel lacks for it."""
 
 
-def lock(keep: Sequence[int], memory_bytes: int = 1 << 30) -> None:
+def lock(keep: Sequence[int], memory_bytes: int = 1 << 30, layers: Sequence[str] = LAYERS) -> None:
     """Lock this process away; of its open files those in `keep` stay.
 
     A library that makes threads or buffers when it is first used, as BLAS does, is to be used once
-    before. Raises `JailError` where the kernel cannot, and then the process is not to be used.
+    before. Fewer `layers` than all are for trying what each of them holds back. Raises `JailError`
+    where the kernel cannot, and then the process is not to be used.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     _prctl(libc, PR_SET_PDEATHSIG, signal.SIGKILL)
+    _close_all_but(libc, keep)
+    if "limits" in layers:
+        _limit(keep, memory_bytes)
+    _prctl(libc, PR_SET_DUMPABLE, 0)
+    _prctl(libc, PR_SET_NO_NEW_PRIVS, 1)
+    if "landlock" in layers:
+        restrict_files(libc)
+    if "seccomp" in layers:
+        restrict_calls(libc)
+
+
+def _limit(keep: Sequence[int], memory_bytes: int) -> None:
     limits = {
         resource.RLIMIT_AS: memory_bytes,
         resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NPROC: 0,
         resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_NOFILE: max(keep) + 1,
     }
     for which, limit in limits.items():
         resource.setrlimit(which, (limit, limit))
-    _close_all_but(keep)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(keep) + 1, max(keep) + 1))
-    _prctl(libc, PR_SET_DUMPABLE, 0)
-    _prctl(libc, PR_SET_NO_NEW_PRIVS, 1)
-    restrict_files(libc)
-    restrict_calls(libc)
 
 
 def restrict_files(libc: ctypes.CDLL) -> None:
@@ -153,10 +164,12 @@ def filter_program(machine: str) -> bytes:
     return b"".join(struct.pack("HBBI", *line) for line in lines)
 
 
-def _close_all_but(keep: Sequence[int]) -> None:
-    edges = [-1, *sorted(set(keep)), os.sysconf("SC_OPEN_MAX")]
+def _close_all_but(libc: ctypes.CDLL, keep: Sequence[int]) -> None:
+    edges = [-1, *sorted(set(keep)), 1 << 32]
     for low, high in zip(edges[:-1], edges[1:], strict=True):
-        os.closerange(low + 1, high)
+        first, last = ctypes.c_uint(low + 1), ctypes.c_uint(high - 1)
+        if low + 1 < high and libc.syscall(CLOSE_RANGE, first, last, ctypes.c_uint(0)):
+            raise JailError(f"close_range: {os.strerror(ctypes.get_errno())}")
 
 
 def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from embodied.errors import UserError, unknown
 
@@ -56,10 +55,12 @@ class RewardGraph:
     def __init__(self, graph: Mapping[str, Any]) -> None:
         self.inputs, self.nodes, self.terms = _parts(graph)
         self._numpy = [replayed(node, np) for node in self.nodes]
-        self._torch: dict[torch.device, list[Callable]] = {}
+        self._torch: dict[Any, list[Callable]] = {}
         # What is alike for both does not depend on how many there are: (N, 1) with (N,) is (N, N).
         if self._try(2, np) != self._try(3, np):
             raise UserError("reward graph: an operation does not keep the worlds apart")
+        import torch  # not above: the sandbox, where graphs are made, does without it
+
         self._try(2, torch)
 
     @property
@@ -71,7 +72,7 @@ class RewardGraph:
     def __call__(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """The terms of inputs that are all NumPy arrays or all tensors of one device."""
         first = next(iter(inputs.values()))
-        steps = self._steps(first.device) if isinstance(first, torch.Tensor) else self._numpy
+        steps = self._numpy if isinstance(first, np.ndarray) else self._steps(first.device)
         values: list[Value] = []
         with np.errstate(all="ignore"):  # who is paid NaN is for the caller to see
             for step in steps:
@@ -81,7 +82,9 @@ class RewardGraph:
     def to_json(self) -> dict[str, Any]:
         return {"inputs": self.inputs, "nodes": self.nodes, "terms": self.terms}
 
-    def _steps(self, device: torch.device) -> list[Callable]:
+    def _steps(self, device: Any) -> list[Callable]:
+        import torch
+
         if device not in self._torch:
             self._torch[device] = [replayed(node, torch, device) for node in self.nodes]
         return self._torch[device]
@@ -90,7 +93,7 @@ class RewardGraph:
         """The shapes of all values, without the worlds' axis; raises `UserError`."""
         kind = xp.float32
         zeros = {k: xp.zeros((worlds, *shape), dtype=kind) for k, shape in self.inputs.items()}
-        steps = self._numpy if xp is np else self._steps(torch.device("cpu"))
+        steps = self._numpy if xp is np else self._steps(xp.device("cpu"))
         values: list[Value] = []
         for number, (step, (name, _, _)) in enumerate(zip(steps, self.nodes, strict=True)):
             try:
@@ -218,8 +221,8 @@ def _getter(argument: Any, xp: Any, device: Any) -> Callable:
         return lambda inputs, values: values[which]
     logical = np.asarray(argument).dtype.kind == "b"
     constant: Value = np.asarray(argument, np.bool_ if logical else np.float32)
-    if xp is torch:
-        constant = torch.as_tensor(constant, device=device)
+    if xp is not np:
+        constant = xp.as_tensor(constant, device=device)
     return lambda inputs, values: constant
 
 
@@ -231,23 +234,23 @@ def _operation(name: str, settings: Mapping[str, Any], xp: Any) -> Callable:
     if name in REDUCTIONS:
         return _reduction(name, settings["axis"], xp)
     if name == "as_float":
-        return (lambda x: x.float()) if xp is torch else (lambda x: x.astype(np.float32))
+        return (lambda x: x.float()) if xp is not np else (lambda x: x.astype(np.float32))
     if name == "where":
         return lambda true, x, y: xp.where(true if true.dtype == xp.bool else true != 0, x, y)
     if name == "stack":
         return lambda *x: xp.stack(x, -1)
     if name == "concatenate":
         return lambda *x: xp.concatenate(x, -1)
-    return getattr(xp, TORCH_NAMES.get(name, name) if xp is torch else name)
+    return getattr(xp, TORCH_NAMES.get(name, name) if xp is not np else name)
 
 
 def _reduction(name: str, axis: int, xp: Any) -> Callable:
-    function = getattr(xp, TORCH_NAMES.get(name, name) if xp is torch else name)
+    function = getattr(xp, TORCH_NAMES.get(name, name) if xp is not np else name)
 
     def reduce(x: Value) -> Value:
         if x.ndim <= -axis:
             raise ValueError(f"axis {axis} of {x.ndim - 1} beside the worlds'")
-        if name == "mean" and x.dtype == torch.bool:
+        if name == "mean" and xp is not np and x.dtype == xp.bool:
             x = x.float()
         return function(x, axis)
 

@@ -145,6 +145,27 @@ def test_its_limits_hold() -> None:
     assert locked("os.write(2, b'x')")[1].startswith("OSError: [Errno 9]")
 
 
+@needs_landlock
+@pytest.mark.parametrize("limit", [64, 1024])
+def test_no_other_descriptor_stays_open(limit: int) -> None:
+    script = (
+        "import os, resource\n"
+        "from embodied.jail import lock\n"
+        "keep, other = os.pipe()\n"
+        "high = [os.dup(other) for _ in range(40)][-1]\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({limit} // 4, {limit}))\n"
+        "lock([keep])\n"
+        "for fd in (0, 1, 2, other, high):\n"
+        "    try:\n"
+        "        os.write(fd, b'x')\n"
+        "        os._exit(1)\n"
+        "    except OSError as error:\n"
+        "        assert error.errno == 9\n"
+        "os._exit(0)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, timeout=60).returncode == 0
+
+
 def verdict(program: bytes, architecture: int, number: int, third: int = 0) -> int:
     """What a filter says of a system call: the part of classic BPF that it uses, interpreted."""
     data = {0: number, 4: architecture, 32: third}
