@@ -229,7 +229,10 @@ class TaskEnv:
         return True
 
     def readouts(self) -> dict[str, Array]:
-        return self.task.readout(self.sim, self.memory)
+        """Those of the task, and its `quantities` as "world.NAME"."""
+        world = self.task.world(self.sim, self.memory)
+        told = {f"world.{q.name}": world[q.name] for q in self.task.quantities}
+        return {**self.task.readout(self.sim, self.memory), **told}
 
     def expert(self, flaw: str | None = None) -> Array:
         """The scripted expert's action in every world, `(N, A)`."""

@@ -33,6 +33,19 @@ class Flaw:
     expect: str
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """Something of a world that reward code may read, by its dotted name: `red_cube.position`.
+
+    `real` says whether a real robot has it too.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    real: bool = True
+
+
 class Task:
     """One thing to do with one model, for N worlds at once. Subclass and override.
 
@@ -58,6 +71,8 @@ class Task:
     """Weight of each named reward term in the env's own reward (1 where not named)."""
     flaws: tuple[Flaw, ...] = ()
     reward_range: tuple[float, float] = (-np.inf, np.inf)
+    quantities: tuple[Quantity, ...] = ()
+    """What reward code may read; never its success, its progress or its stage."""
 
     def model(self) -> ModelSource:
         """The model, made on demand (here a simulator may be imported)."""
@@ -135,4 +150,8 @@ class Task:
 
     def readout(self, sim: Sim, memory: Carry) -> dict[str, Array]:
         """Further quantities for reward models that declare they need them, `(N, ...)` each."""
+        return {}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        """At least `quantities` by name, `(N, ...)` each (copies, not views)."""
         return {}

@@ -9,6 +9,7 @@ from embodied.sim import ModelSource, Sim
 from embodied.task import Task, Terms
 from embodied.types import Carry, Obs
 
+from .body import FREE, free
 from .gymnasium_model import gymnasium_model
 
 Array = Any
@@ -29,6 +30,7 @@ class Ant(Task):
     readouts = frozenset({"qpos", "qvel", "xpos", "cfrc_ext"})
     instructions = ("run forward as fast as possible",)
     cameras = ("track",)
+    quantities = FREE
 
     def __init__(
         self,
@@ -61,6 +63,9 @@ class Ant(Task):
             "qvel": draw.normal("qvel", (nv,), 0.1),
         }
         return rows, {}, {}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        return free(sim)
 
     def before(self, sim: Sim) -> dict[str, Array]:
         return {"x": sim.xp.asarray(sim.read("xpos")[:, self._torso, 0], copy=True)}

@@ -11,7 +11,7 @@ import numpy as np
 from embodied.errors import UserError
 from embodied.random import Draw
 from embodied.sim import ModelSource, Sim
-from embodied.task import Task, Terms
+from embodied.task import Quantity, Task, Terms
 from embodied.types import ActionSpec, Carry
 
 from .layout import COLUMNS as LAYOUT_COLUMNS
@@ -30,6 +30,16 @@ TURN_STEP_RAD = 0.15
 OPENING_STEP_M = 0.02
 COLUMNS = 16
 """Random numbers of an episode besides the joints' own."""
+ARM = (
+    Quantity("gripper.position", "m", "the point midway between the fingertips"),
+    Quantity("gripper.approach", "1", "unit vector: where the fingers point"),
+    Quantity("gripper.sideways", "1", "unit vector: along which the fingers close"),
+    Quantity("gripper.opening", "m", "how far apart the fingers are, 0 when shut"),
+    Quantity("arm.joint_angles", "rad", "from the base to the hand"),
+    Quantity("arm.joint_velocities", "rad/s", "of the same joints"),
+)
+"""What reward code may read of any arm."""
+GOAL = (Quantity("goal.position", "m", "where it is to be brought: the middle of the green ball"),)
 LEAD_RAD, LEAD_M = 0.2, 0.03
 """How far a target may run ahead of what is measured: this bounds contact forces and grip."""
 
@@ -293,6 +303,19 @@ class ArmTask(Task):
         copied["tool_rotation"] = "hand"
         out = {name: xp.asarray(memory[key], copy=True) for name, key in copied.items()}
         return {"progress": self.progress(sim, memory), **out}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        xp, hand, fingers = sim.xp, memory["hand"], sim.qpos[:, self._fingers]
+        copied = {
+            "gripper.position": memory["tool"],
+            "gripper.approach": hand[:, :, 2],
+            "gripper.sideways": hand[:, :, 1],
+            "arm.joint_angles": sim.qpos[:, self._q],
+            "arm.joint_velocities": sim.qvel[:, self._v],
+            "goal.position": memory["goal"],
+        }
+        values = {name: xp.asarray(value, copy=True) for name, value in copied.items()}
+        return {**values, "gripper.opening": fingers[:, 0] + fingers[:, 1]}
 
     def posture(self, sim: Sim, memory: Carry) -> list[Array]:
         """What the robot feels of itself: angles, speeds, fingers, targets, the tool's pose."""

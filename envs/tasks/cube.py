@@ -8,9 +8,10 @@ import numpy as np
 
 from embodied.random import Draw
 from embodied.sim import Sim
+from embodied.task import Quantity
 from embodied.types import Carry, Obs
 
-from .arm import ArmTask
+from .arm import ARM, ArmTask
 from .tracker import keep_tracking, no_tracking, start_tracking
 from .vectors import clamp, norm, spread
 
@@ -18,6 +19,12 @@ Array = Any
 
 MASS_KG = (0.05, 0.15)
 FRICTION = (0.6, 1.1)
+CUBE = (
+    Quantity("red_cube.position", "m", "the cube's middle"),
+    Quantity("red_cube.half_size", "m", "half of an edge: its height when it lies on the table"),
+    Quantity("red_cube.velocity", "m/s", "of its middle", real=False),
+)
+"""What reward code may read of the cube."""
 
 
 class CubeTask(ArmTask):
@@ -29,6 +36,7 @@ class CubeTask(ArmTask):
 
     keypoints: tuple[str, ...] = ("tool", "cube", "goal")
     movable: tuple[str, ...] = ("cube",)
+    quantities: tuple[Quantity, ...] = (*ARM, *CUBE)
 
     def bind(self, sim: Sim) -> None:
         super().bind(sim)
@@ -143,6 +151,15 @@ class CubeTask(ArmTask):
             "cube_half_size": xp.asarray(memory["half"], copy=True),
             "opening": self.wide(sim),
         }
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        copied = {
+            "red_cube.position": memory["track_last"][:, :3],
+            "red_cube.half_size": memory["half"],
+            "red_cube.velocity": sim.qvel[:, self._cube_v][:, :3],
+        }
+        values = {name: sim.xp.asarray(value, copy=True) for name, value in copied.items()}
+        return {**super().world(sim, memory), **values}
 
 
 def in_hand(xp: Any, hand: Array, vector: Array) -> Array:

@@ -6,9 +6,10 @@ from typing import Any
 
 from embodied.random import Draw
 from embodied.sim import Sim
+from embodied.task import Quantity
 from embodied.types import Carry
 
-from .arm import ArmTask
+from .arm import ARM, ArmTask
 from .tracker import keep_tracking, no_tracking, start_tracking
 from .vectors import clamp, norm
 
@@ -20,6 +21,13 @@ AJAR_M = 0.01
 """How far out it may be at the start of an episode, and still counts as shut."""
 HANDLE_Y_M, HANDLE_Z_M, BAR_M = 0.11, 0.085, 0.02
 """Where the handle is from the cabinet's origin, and how thick."""
+DRAWER = (
+    Quantity("drawer.opening", "m", "how far it is out, 0 when shut, 0.13 at most"),
+    Quantity("drawer.widest_opening", "m", "how far out it has been in this episode"),
+    Quantity("drawer.handle_position", "m", "the middle of its handle"),
+    Quantity("drawer.direction", "1", "unit vector: the way it opens"),
+)
+"""What reward code may read of it."""
 CRUISE_M = 0.16
 """Height at which the expert's tool moves across handle and drawer."""
 
@@ -33,6 +41,7 @@ class DrawerTask(ArmTask):
     """
 
     movable: tuple[str, ...] = ("cabinet",)
+    quantities: tuple[Quantity, ...] = (*ARM, *DRAWER)
 
     def bind(self, sim: Sim) -> None:
         super().bind(sim)
@@ -77,6 +86,16 @@ class DrawerTask(ArmTask):
     def handle(self, sim: Sim, memory: Carry) -> Array:
         """The middle of the handle, `(N, 3)`."""
         return memory["shut"] + sim.qpos[:, self._drawer] * memory["ahead"]
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        xp = sim.xp
+        return {
+            **super().world(sim, memory),
+            "drawer.opening": self.out(sim),
+            "drawer.widest_opening": xp.asarray(memory["widest"], copy=True),
+            "drawer.handle_position": self.handle(sim, memory),
+            "drawer.direction": xp.asarray(memory["ahead"], copy=True),
+        }
 
     def wide(self, sim: Sim) -> Array:
         """How far apart the fingers are, `(N,)` in metres."""

@@ -9,9 +9,13 @@ from embodied.sim import ModelSource, Sim
 from embodied.task import Task, Terms
 from embodied.types import Carry, Obs
 
+from .body import PLANAR, planar
 from .gymnasium_model import gymnasium_model
 
 Array = Any
+
+GROUND_M = 0.7
+"""How high the torso is where its joint is 0."""
 
 
 class HalfCheetah(Task):
@@ -22,6 +26,7 @@ class HalfCheetah(Task):
     max_steps = 1000
     instructions = ("run forward as fast as possible",)
     cameras = ("track",)
+    quantities = PLANAR
 
     def __init__(self, forward_weight: float = 1.0, control_cost: float = 0.1) -> None:
         self.weights = {"forward": forward_weight, "control": -control_cost}
@@ -40,6 +45,9 @@ class HalfCheetah(Task):
             "qvel": draw.normal("qvel", (nv,), 0.1),
         }
         return rows, {}, {}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        return planar(sim, GROUND_M)
 
     def before(self, sim: Sim) -> dict[str, Array]:
         return {"x": sim.xp.asarray(sim.qpos[:, 0], copy=True)}

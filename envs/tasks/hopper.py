@@ -9,6 +9,7 @@ from embodied.sim import ModelSource, Sim
 from embodied.task import Task, Terms
 from embodied.types import Carry, Obs
 
+from .body import PLANAR, planar
 from .gymnasium_model import gymnasium_model
 
 Array = Any
@@ -22,6 +23,7 @@ class Hopper(Task):
     max_steps = 1000
     instructions = ("hop forward as fast as possible without falling",)
     cameras = ("track",)
+    quantities = PLANAR
 
     def __init__(
         self,
@@ -49,6 +51,9 @@ class Hopper(Task):
             "qvel": draw.uniform("qvel", (nv,), -5e-3, 5e-3),
         }
         return rows, {}, {}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        return planar(sim, 0.0)
 
     def before(self, sim: Sim) -> dict[str, Array]:
         return {"x": sim.xp.asarray(sim.qpos[:, 0], copy=True)}

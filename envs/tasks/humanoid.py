@@ -9,6 +9,7 @@ from embodied.sim import ModelSource, Sim
 from embodied.task import Task, Terms
 from embodied.types import Carry, Obs
 
+from .body import FREE, free
 from .gymnasium_model import gymnasium_model
 
 Array = Any
@@ -35,6 +36,7 @@ class Humanoid(Task):
     )
     instructions = ("run forward as fast as possible without falling",)
     cameras = ("track",)
+    quantities = FREE
 
     def __init__(
         self,
@@ -66,6 +68,9 @@ class Humanoid(Task):
             "qvel": draw.uniform("qvel", (nv,), -1e-2, 1e-2),
         }
         return rows, {}, {}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        return free(sim)
 
     def before(self, sim: Sim) -> dict[str, Array]:
         return {"x": sim.xp.asarray(sim.read("subtree_com")[:, 0, 0], copy=True)}

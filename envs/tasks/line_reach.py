@@ -11,7 +11,7 @@ import numpy as np
 from embodied.errors import UserError
 from embodied.random import Draw
 from embodied.sim import ModelSource, Sim
-from embodied.task import Flaw, Task, Terms
+from embodied.task import Flaw, Quantity, Task, Terms
 from embodied.types import ActionSpec, Carry, Obs
 
 from .robot import asset
@@ -27,6 +27,14 @@ LANE_M = 0.1
 """How far from the line the puck may be before its lamp goes out."""
 LAMP_M = 0.018
 """How far the lamp rises out of the puck."""
+COURSE = (
+    Quantity("puck.position", "m", "x and y of the puck's middle"),
+    Quantity("puck.velocity", "m/s", "along x and y"),
+    Quantity("lamp.lit", "1", "1 while the puck's lamp is lit, else 0"),
+    Quantity("red_pad.position", "m", "x and y of its middle"),
+    Quantity("blue_pad.position", "m", "x and y of its middle"),
+    Quantity("yellow_pad.position", "m", "x and y of its middle"),
+)
 HOLD_STEPS = 8
 FAR_M = 0.5
 
@@ -57,6 +65,7 @@ class LineReach(Task):
     keypoints = ("puck", "red", "blue")
     cameras = ("top", "side")
     proprio_size = 4
+    quantities = COURSE
     weights = {"reach": 1.0, "follow": 2.0, "stay": 1.0, "success": 1.0}
     flaws = (
         Flaw("slow", "slow"),
@@ -206,6 +215,18 @@ class LineReach(Task):
     def readout(self, sim: Sim, memory: Carry) -> dict[str, Array]:
         stage = sim.xp.asarray(memory["stage"], copy=True)
         return {"progress": self.progress(sim, memory), "stage": stage}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        xp = sim.xp
+        copied = {
+            "puck.position": sim.qpos[:, :2],
+            "puck.velocity": sim.qvel[:, :2],
+            "red_pad.position": memory["red"],
+            "blue_pad.position": memory["blue"],
+            "yellow_pad.position": memory["decoy"],
+        }
+        values = {name: xp.asarray(value, copy=True) for name, value in copied.items()}
+        return {**values, "lamp.lit": xp.astype(memory["lit"], sim.qpos.dtype)}
 
     def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:
         xp = sim.xp

@@ -6,10 +6,10 @@ from typing import Any
 
 from embodied.random import Draw
 from embodied.sim import Sim
-from embodied.task import Flaw, Terms
+from embodied.task import Flaw, Quantity, Terms
 from embodied.types import Carry, Obs
 
-from .arm import ArmTask
+from .arm import ARM, ArmTask
 from .cube import in_hand, nearest_turn, quarter_turn
 from .scene import OBJECTS
 from .tracker import keep_tracking, no_tracking, start_tracking
@@ -29,6 +29,12 @@ of the stand, and as distances of the tip from the hole's axis: over it, and in 
 UPRIGHT = 0.97
 CARRY_M = 0.065
 """Height at which the expert carries the tip."""
+PEG = (
+    Quantity("peg.position", "m", "the middle of its head, where fingers hold it"),
+    Quantity("peg.tip_position", "m", "its lower end"),
+    Quantity("peg.direction", "1", "unit vector from the tip to the head, (0, 0, 1) upright"),
+    Quantity("socket.hole_position", "m", "the middle of the mouth of the hole, which goes down"),
+)
 
 
 class PegInsert(ArmTask):
@@ -62,6 +68,7 @@ class PegInsert(ArmTask):
     )
     keypoints = ("tool", "peg", "goal")
     movable = ("peg",)
+    quantities = (*ARM, *PEG)
     weights = {
         "reach": 0.5,
         "grasp": 1.0,
@@ -200,6 +207,16 @@ class PegInsert(ArmTask):
             "peg_pose": xp.asarray(sim.qpos[:, self._peg], copy=True),
             "depth": self._fit(xp, memory)[1],
             "opening": self._wide(sim),
+        }
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        xp, peg = sim.xp, memory["track_last"]
+        return {
+            **super().world(sim, memory),
+            "peg.position": xp.asarray(peg[:, :3], copy=True),
+            "peg.tip_position": tip(xp, peg),
+            "peg.direction": axis(xp, peg),
+            "socket.hole_position": memory["socket_track_last"][:, :3] + SOCKET_M * self._up,
         }
 
     def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:

@@ -9,7 +9,8 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry
 
-from .cube import CubeTask
+from .arm import ARM, GOAL
+from .cube import CUBE, CubeTask
 from .vectors import clamp, near, norm
 
 Array = Any
@@ -35,6 +36,7 @@ class PickCube(CubeTask):
     )
     stages = ("reach the cube", "grasp it", "lift it", "bring it to the goal", "hold it there")
     movable, sliding = ("cube",), ("blue_cube",)
+    quantities = (*ARM, *CUBE, *GOAL)
     weights = {
         "reach": 0.5,
         "grasp": 1.0,

@@ -12,7 +12,8 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry
 
-from .cube import CubeTask
+from .arm import ARM, GOAL
+from .cube import CUBE, CubeTask
 from .layout import first
 from .vectors import clamp, near, norm, spread
 
@@ -40,6 +41,7 @@ class PushCube(CubeTask):
         "shove the red block to the marked place on the table",
     )
     stages = ("get behind the cube", "push it", "keep it at the goal")
+    quantities = (*ARM, *CUBE, *GOAL)
     weights = {
         "reach": 0.5,
         "behind": 0.5,

@@ -9,7 +9,7 @@ from embodied.sim import Sim
 from embodied.task import Flaw, Terms
 from embodied.types import Carry, Obs
 
-from .arm import ArmTask
+from .arm import ARM, GOAL, ArmTask
 from .vectors import near, norm, spread
 
 Array = Any
@@ -34,6 +34,7 @@ class Reach(ArmTask):
     )
     stages = ("come near", "arrive", "hold still")
     keypoints = ("tool", "goal")
+    quantities = (*ARM, *GOAL)
     weights = {"reach": 2.0, "hold": 1.0, "action_rate": -0.1, "joint_velocity": -0.1}
     flaws = (
         Flaw("slow", "slow"),

@@ -6,10 +6,11 @@ from typing import Any
 
 from embodied.random import Draw
 from embodied.sim import Sim
-from embodied.task import Flaw, Terms
+from embodied.task import Flaw, Quantity, Terms
 from embodied.types import Carry, Obs
 
-from .cube import CubeTask
+from .arm import ARM
+from .cube import CUBE, CubeTask
 from .tracker import keep_tracking, no_tracking, start_tracking
 from .vectors import clamp, near, norm
 
@@ -26,6 +27,10 @@ OPEN_M = 0.012
 CRUISE_M = 0.035
 DROP_M = 0.055
 """How high over the blue cube the expert carries the red one; from where it drops it."""
+BLUE = (
+    Quantity("blue_cube.position", "m", "the blue cube's middle"),
+    Quantity("blue_cube.half_size", "m", "half of an edge of the blue cube"),
+)
 
 
 class StackCube(CubeTask):
@@ -56,6 +61,7 @@ class StackCube(CubeTask):
     )
     keypoints = ("tool", "cube", "blue_cube")
     movable = ("cube", "blue_cube")
+    quantities = (*ARM, *CUBE, *BLUE)
     weights = {
         "reach": 0.5,
         "grasp": 1.0,
@@ -177,6 +183,14 @@ class StackCube(CubeTask):
     def readout(self, sim: Sim, memory: Carry) -> dict[str, Array]:
         blue = sim.xp.asarray(sim.qpos[:, self._blue], copy=True)
         return {**super().readout(sim, memory), "blue_cube_pose": blue}
+
+    def world(self, sim: Sim, memory: Carry) -> dict[str, Array]:
+        copied = {
+            "blue_cube.position": memory["blue_track_last"][:, :3],
+            "blue_cube.half_size": memory["poses"][:, 1, 2],
+        }
+        values = {name: sim.xp.asarray(value, copy=True) for name, value in copied.items()}
+        return {**super().world(sim, memory), **values}
 
     def expert(self, sim: Sim, memory: Carry, draw: Draw, flaw: str | None = None) -> Array:
         xp = sim.xp

@@ -6,11 +6,12 @@ from typing import Any
 
 from embodied.random import Draw
 from embodied.sim import Sim
-from embodied.task import Flaw, Terms
+from embodied.task import Flaw, Quantity, Terms
 from embodied.types import Carry, Obs
 
-from .cube import CubeTask, in_hand, nearest_turn
-from .drawer import AJAR_M, CRUISE_M, HANDLE_Y_M, HANDLE_Z_M, OPEN_M, DrawerTask, turn_to
+from .arm import ARM
+from .cube import CUBE, CubeTask, in_hand, nearest_turn
+from .drawer import AJAR_M, CRUISE_M, DRAWER, HANDLE_Y_M, HANDLE_Z_M, OPEN_M, DrawerTask, turn_to
 from .scene import CUBES
 from .vectors import clamp, near, norm
 
@@ -25,6 +26,9 @@ CLEAR_M = 0.05
 REACHED_M = 0.035
 RELEASE_M, MISS_M = 0.075, 0.15
 """How high over the table the expert's tool lets go; how far beside the drawer in a near miss."""
+INSIDE = (
+    Quantity("goal.position", "m", "where the cube's middle is when it lies in the shut drawer"),
+)
 
 
 class TidyTable(DrawerTask, CubeTask):
@@ -57,6 +61,7 @@ class TidyTable(DrawerTask, CubeTask):
     )
     keypoints = ("tool", "cube", "handle", "goal")
     movable = ("cube", "blue_cube", "cabinet")
+    quantities = (*ARM, *CUBE, *DRAWER, *INSIDE)
     weights = {
         "handle": 0.5,
         "open": 1.0,

@@ -338,3 +338,27 @@ def test_stages_and_keypoints_have_their_places(name: str) -> None:
     if task.keypoints:
         points = task.keypoint_positions(env.sim, env.memory)
         assert points.shape == (2, len(task.keypoints), 3) and np.isfinite(points).all()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_reward_code_may_read(name: str) -> None:
+    env = make(name, 3)
+    assert isinstance(env, TaskEnv)
+    names = [q.name for q in env.task.quantities]
+    assert names and len(set(names)) == len(names)
+    forbidden = ("success", "progress", "stage", "reward", "held")
+    assert not any(word in part for word in forbidden for part in names)
+    assert all(part.isidentifier() for n in names for part in n.split("."))
+    assert {q.unit for q in env.task.quantities} <= {"m", "m/s", "rad", "rad/s", "1"}
+    env.reset(seed=np.array([1, 2, 3]))
+    before = {k: np.array(v) for k, v in env.readouts().items()}
+    told = env.readouts()
+    for action in actions(env, [1, 2, 3], 6):
+        env.step(action)
+    after = env.readouts()
+    for quantity in names:
+        key = f"world.{quantity}"
+        assert after[key].shape[0] == 3 and np.isfinite(after[key]).all()
+        np.testing.assert_array_equal(told[key], before[key])  # no view of what goes on
+    assert any((after[f"world.{n}"] != before[f"world.{n}"]).any() for n in names)
+    env.close()
