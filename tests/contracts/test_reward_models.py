@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,19 +23,40 @@ from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
 from embodied.judgement import judge
 from embodied.record import record
+from embodied.reward_folder import RewardFile
 from embodied.reward_model import KINDS, Channel, Needs, RewardModel, start
 from embodied.rewards import Rewards, ask
+from embodied.sandbox_worker import load, world_of
 from embodied.shaping import SHAPINGS
 from embodied.statistics import spearman
+from embodied.tracing import Trace
 from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Trajectory
 from tests.toys import chunks, episode_step, through_disk
 
 NAMES = options("reward_model")
-HONEST = [name for name in NAMES if name not in ("env", "clock", "always_yes")]
-"""Those that judge what they see."""
+HONEST = [n for n in NAMES if n not in ("env", "clock", "always_yes", "reward_code")]
+"""Those that learned to judge what they see."""
 TRUTHS = ("reward", "success", "term/", "progress", "stage")
 """Readouts that no robot has: they count as privileged."""
 CAMERA = "top"
+
+
+@cache
+def written() -> Path:
+    """A folder with reward code."""
+    trace = Trace(CODE_READS)
+    given = trace.inputs()
+    graph = trace.graph(load(CODE)(world_of(given), given["action"], 0.05))
+    file = RewardFile(CODE, "line_reach", 0.05, CODE_READS, graph=graph)
+    return file.save(tempfile.mkdtemp())
+
+
+CODE = """
+def reward(world, action, dt):
+    away = np.linalg.norm(world.puck.position - world.red_pad.position, axis=-1)
+    return {"reach": 1.0 - np.tanh(away), "lit": world.lamp.lit, "cost": -dt * action[:, 0] ** 2}
+"""
+CODE_READS = {"puck.position": [2], "red_pad.position": [2], "lamp.lit": [], "action": [2]}
 
 
 @cache
@@ -45,6 +68,8 @@ def config(*names: str, sees: str = "state") -> DictConfig:
     own += [f"reward_model.{name}.cameras=[{CAMERA}]" for name in eyes]
     many = [name for name in names if "members" in plain.reward_model[name]]
     own += [f"reward_model.{name}.members=1" for name in many]
+    if "reward_code" in names:
+        own.append(f"reward_model.reward_code.path={written()}")
     worlds = ["env=line_reach", "env.max_steps=9", "num_envs=4", "sim.threads=1"]
     return compose_config([*worlds, f"reward_model=[{','.join(names)}]", *own])
 
@@ -184,7 +209,8 @@ def test_a_verdict_does_not_depend_on_the_neighbours(name: str, sees: str) -> No
     model, (_, traj) = build(name, sees), rollout()
     order = np.array([2, 0, 3, 1])
     mixed = traj.slice(0, 20)
-    for field in ("terminated", "truncated", "is_first", "final_index"):
+    by_world = ("terminated", "truncated", "is_first", "final_index")
+    for field in (*by_world, "action", "action_executed"):
         setattr(mixed, field, getattr(traj, field)[:, order])
     for field in ("obs", "readouts"):
         rows = {key: value[:, order] for key, value in getattr(traj, field).items()}
