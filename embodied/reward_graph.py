@@ -108,8 +108,8 @@ class RewardGraph:
             values.append(value)
         for name, node in self.terms.items():
             if values[node].shape != (worlds,):
-                shape = ("N", *values[node].shape[1:])
-                raise UserError(f"reward term {name!r} is {shape}, not one number a world (N,)")
+                shape = ", ".join(["N", *map(str, values[node].shape[1:])])
+                raise UserError(f"reward term {name!r} is ({shape}), not one number a world (N,)")
             if values[node].dtype == xp.bool:
                 raise UserError(f"reward term {name!r} is true or false, not a number")
         return [tuple(value.shape[1:]) for value in values]

@@ -73,6 +73,8 @@ class Task:
     reward_range: tuple[float, float] = (-np.inf, np.inf)
     quantities: tuple[Quantity, ...] = ()
     """What reward code may read; never its success, its progress or its stage."""
+    frame: str = ""
+    """Where the axes of positions point, in a sentence for who writes reward code."""
 
     def model(self) -> ModelSource:
         """The model, made on demand (here a simulator may be imported)."""

@@ -131,7 +131,7 @@ X, Y = {"input": "x"}, {"input": "y"}
         (one("exp", [2.0], {}), "does not keep the worlds apart"),
         (one("add", [Y, [1.0, 2.0]], {}), r"add \(0\)"),
         (one("add", [Y, [1.0, 2.0, 3.0]], {}), r"add \(0\)"),
-        (one("exp", [X], {}), r"'t' is \('N', 3\), not one number a world"),
+        (one("exp", [X], {}), r"'t' is \(N, 3\), not one number a world"),
         (one("less", [Y, 2.0], {}), "is true or false, not a number"),
         (one("sign", [True], {}), r"sign \(0\)"),
         (

@@ -61,6 +61,7 @@ class ArmTask(Task):
 
     rate_hz = 20.0
     readouts = frozenset({"qpos", "qvel"})
+    frame = "x points away from the robot's base, y to its left, z up; the table is at z = 0."
     start_noise_rad = 0.15
     movable: tuple[str, ...] = ()
     """Objects of the scene with all their joints; the others are scenery."""

@@ -66,6 +66,7 @@ class LineReach(Task):
     cameras = ("top", "side")
     proprio_size = 4
     quantities = COURSE
+    frame = "All of it lies in one plane."
     weights = {"reach": 1.0, "follow": 2.0, "stay": 1.0, "success": 1.0}
     flaws = (
         Flaw("slow", "slow"),
