@@ -122,6 +122,12 @@ def _print(figures: Mapping[str, float]) -> None:
         print(f"{name:<24}{value:.4g}" if isinstance(value, float) else f"{name:<24}{value}")
 
 
+def _write_reward(arguments: list[str], options: Options) -> int:
+    from embodied.write_reward import write_reward
+
+    return write_reward(arguments, options["--config-dir"])
+
+
 def _imitate(arguments: list[str], options: Options) -> None:
     from embodied.imitate import imitate, report
 
@@ -249,6 +255,25 @@ VERBS = {
             then refuses the model, unless allow_unaudited=true."""),
         ("--config-dir",),
     ),
+    "write-reward": Verb(
+        _write_reward,
+        "Have a reward written from a sentence: checked, run safely, trained on, improved.",
+        "write-reward env=NAME out=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied write-reward env=pick_cube out=runs/written task="lift the red cube" \\
+                url=http://127.0.0.1:8000/v1 model=NAME
+            embodied write-reward env=pick_cube out=runs/written reply_file=reply.txt
+            embodied write-reward env=pick_cube out=runs/again replay=runs/written
+            embodied write-reward env=pick_cube out=runs/chance blind=true samples=16 rounds=1
+            embodied write-reward env=pick_cube prompt=true            only what would be asked
+
+            mode=eureka (or text2reward, auto_mc) rounds=3 samples=4 steps=500000 episodes=128
+            seed=0 task= url= model= key_env= deadline_s=120 cache=FOLDER ledger=FILE budget=
+            price_in= price_out= replay= reply_file= origin=authored train=true traced=true
+            What was asked, answered, checked and measured is in out/rounds.jsonl, the best by true
+            success in out/reward. Exit code 1 where no reply could be trained on."""),
+        ("--config-dir",),
+    ),
     "imitate": Verb(
         _imitate,
         "Clone the behaviour of demonstrations, plainly or as a reward model weights them.",
@@ -334,7 +359,7 @@ def _help() -> str:
         "",
         "A workbench for the reward side of robot learning.",
         "",
-        *(f"  {name:<8}{verb.summary}" for name, verb in VERBS.items()),
+        *(f"  {name:<13}{verb.summary}" for name, verb in VERBS.items()),
         "",
         "  embodied VERB --help    how it is used",
         "  embodied --version      which one this is",

@@ -5,10 +5,12 @@ All that code may read of them is kept, and true success, which it never sees.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from embodied.agent import Policy
 from embodied.demonstrators import find_demonstrator
 from embodied.env import TaskEnv
 from embodied.errors import UserError
@@ -58,9 +60,19 @@ def gather(env: TaskEnv, steps: int | None = None, seed: int = 0) -> Evidence:
     """
     if not env.task.quantities:
         raise UserError(f"env={env.name} names nothing that reward code could read")
-    sources = who_plays(env)
-    parts = [_play(env, source, min(steps or env.max_steps, env.max_steps), seed)
-             for source in sources]  # fmt: skip
+    return play(env, who_plays(env), steps, seed)
+
+
+def play(
+    env: TaskEnv,
+    sources: Sequence[str],
+    steps: int | None = None,
+    seed: int = 0,
+    policies: Mapping[str, Policy] | None = None,
+) -> Evidence:
+    """Episodes of each of `sources`, who may be one of `policies` by name."""
+    steps = min(steps or env.max_steps, env.max_steps)
+    parts = [_play(env, source, steps, seed, policies) for source in sources]
     rows = {name: np.concatenate([p[0][name] for p in parts]) for name in parts[0][0]}
     labels = tuple(source for source in sources for _ in range(env.num_worlds))
     played, success = (np.concatenate([p[k] for p in parts]) for k in (1, 2))
@@ -68,13 +80,13 @@ def gather(env: TaskEnv, steps: int | None = None, seed: int = 0) -> Evidence:
 
 
 def _play(
-    env: TaskEnv, source: str, steps: int, seed: int
+    env: TaskEnv, source: str, steps: int, seed: int, policies: Mapping[str, Policy] | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """One episode a world: what may be read `(N, T, ...)`, which steps count, who succeeded."""
     count = env.num_worlds
     seeds = seed + np.arange(count)
     obs: Obs = env.reset(seed=seeds)
-    player = None if source == IDLE else find_demonstrator(source, env)
+    player = None if source == IDLE else find_demonstrator(source, env, policies)
     if player is not None:
         player.begin(np.ones(count, bool), seeds)
     rows: dict[str, list[np.ndarray]] = {}

@@ -21,7 +21,9 @@ from embodied.state_tree import split
 
 RECORD = "audit.json"
 FORMAT = 1
-UNJUDGED = ("path", "weight", "shaping", "bonus", "clip", "every", "seed")
+UNJUDGED = (
+    "path", "weight", "shaping", "bonus", "clip", "every", "seed", "tier", "deadline_s",
+)  # fmt: skip
 """Keys of a reward model's configuration that change nothing of what it thinks of a state."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Verdict:
     term: Array  # float32, shaped
     after: Array  # float32, the model's value of the state reached, held where it was not asked
     status: Array  # int8
+    parts: dict[str, float] = field(default_factory=dict)
+    """The mean of each of the model's own terms."""
 
 
 @dataclass
@@ -98,6 +100,7 @@ class LateLabels:
         self._waiting.clear()
         for row in state["waiting"]:
             future: Future[Verdict] = Future()
-            future.set_result(Verdict(*(np.array(row[k]) for k in ("term", "after", "status"))))
+            parts = {k: np.array(row[k]) for k in ("term", "after", "status")}
+            future.set_result(Verdict(parts["term"], parts["after"], parts["status"]))
             ids, told = np.array(row["step_id"]), int(row["told"])
             self._waiting.append(_Chunk(row["channel"], int(row["delay"]), ids, future, told))

@@ -68,10 +68,10 @@ class Checked:
 
     def file(self, about: Abstraction, provenance: Mapping[str, Any]) -> RewardFile:
         """As it is saved."""
-        reads = self.graph["inputs"] if self.graph else about.inputs
-        used = {name: about.inputs[name] for name in reads}
-        unreal = tuple(name for name in about.unreal if name in used)
-        return RewardFile(self.source, about.env, about.dt, used, unreal, self.graph, provenance)
+        reads = {*self.graph["inputs"], "action"} if self.graph else {*about.inputs}
+        inputs = {name: shape for name, shape in about.inputs.items() if name in reads}
+        unreal = tuple(name for name in about.unreal if name in inputs)
+        return RewardFile(self.source, about.env, about.dt, inputs, unreal, self.graph, provenance)
 
 
 def code_of(reply: str) -> str:
@@ -120,6 +120,7 @@ class Checker:
         try:
             graph = self.sandbox.trace()
             RewardGraph(graph)  # checked here, whatever the sandbox says
+            graph = _used(graph)
         except (CodeFault, UserError) as fault:
             said = (
                 fault if isinstance(fault, CodeFault) else CodeFault("error", f"UserError: {fault}")
@@ -166,6 +167,15 @@ class Checker:
                     f"one of idling {returns[IDLE]:.3g}, one of chance {returns['random']:.3g}"
                 )
         return "", ""
+
+
+def _used(graph: Mapping[str, Any]) -> dict[str, Any]:
+    """The graph without inputs that it does not read."""
+    given = [argument for _, arguments, _ in graph["nodes"] for argument in arguments]
+    read = {argument["input"] for argument in given if isinstance(argument, dict)
+            and "input" in argument}  # fmt: skip
+    inputs = {name: shape for name, shape in graph["inputs"].items() if name in read}
+    return {**graph, "inputs": inputs}
 
 
 def _spread(x: np.ndarray) -> tuple[float, float, float, float]:

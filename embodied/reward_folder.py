@@ -61,8 +61,22 @@ class RewardFile:
             "provenance": self.provenance,
         }
         write_whole(folder / CODE, self.source)
-        write_whole(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        write_whole(folder / RECORD, _written(record))
         return folder
+
+
+def _written(record: dict[str, Any]) -> str:
+    """JSON with an operation of the graph on every line."""
+    graph = record.pop("graph")
+    rest = json.dumps(record, indent=1, sort_keys=True)
+    if graph is None:
+        told = "null"
+    else:
+        nodes = ",\n  ".join(json.dumps(node) for node in graph["nodes"])
+        others = {k: json.dumps(graph[k]) for k in ("inputs", "terms")}
+        told = f'{{"inputs": {others["inputs"]},\n "nodes": [\n  {nodes}],\n '
+        told += f'"terms": {others["terms"]}}}'
+    return f'{rest[:-2]},\n "graph": {told}\n}}\n'
 
 
 def read_reward(folder: Path | str) -> RewardFile:

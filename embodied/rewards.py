@@ -48,6 +48,8 @@ class Rewards:
         self.verdict: Array | None = None
         """And what the models say of every state reached, whatever the shaping makes of it."""
         self.counts = dict.fromkeys(("scored", "silent", "abstained", "failed"), 0)
+        self.parts: dict[str, float] = {}
+        """Of the last rollout: the mean of every term of models that have some, as MODEL/TERM."""
         self.late = LateLabels(num_worlds)
 
     @property
@@ -105,6 +107,7 @@ class Rewards:
                 continue
             verdict = judge()
             self._count(verdict.status)
+            self.parts |= {f"{name}/{part}": mean for part, mean in verdict.parts.items()}
             term, after = verdict.term, verdict.after
             if channel.threshold is not None:
                 self.judged |= after >= channel.threshold
@@ -172,7 +175,8 @@ def verdict_on(channel: Channel, traj: Trajectory, asked: Array, gamma: float) -
         after[t] = last
     channel.last = last
     term = shape(channel, before, after, status, traj.terminated, gamma)
-    return Verdict(term, after, status)
+    parts = {part: float(np.mean(value)) for part, value in score.terms.items()}
+    return Verdict(term, after, status, parts)
 
 
 def ask(channel: Channel, traj: Trajectory) -> tuple[Array, Score]:

@@ -102,6 +102,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
         ("return of finished episodes", [n for n in names if n == "episode/return"]),
         ("success", [n for n in names if n == "episode/success"]),
         ("reward terms, sum over an episode", [n for n in names if n.startswith("episode/term/")]),
+        ("terms of reward models, mean", [n for n in names if n.startswith("part/")]),
         ("learner", [n for n in names if n in ("agent/kl", "agent/clipped", "agent/std")]),
         ("explained variance", [n for n in names if n == "agent/explained_variance"]),
         ("steps a second", [n for n in names if n == "steps_per_s"]),

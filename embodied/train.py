@@ -262,6 +262,7 @@ class Training:
         row |= {f"agent/{name}": value for name, value in metrics.items()}
         if self.collector.trust is not None:
             row |= self.collector.trust.figures()
+        row |= {f"part/{name}": value for name, value in self.rewards.parts.items()}
         row["faults"] = float(self.collector.faults)
         for status in ("abstained", "failed"):
             row[f"reward/{status}"] = float(self.rewards.counts[status])
