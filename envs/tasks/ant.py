@@ -28,7 +28,7 @@ class Ant(Task):
     max_steps = 1000
     lagged = True
     readouts = frozenset({"qpos", "qvel", "xpos", "cfrc_ext"})
-    instructions = ("run forward as fast as possible",)
+    instructions: tuple[str, ...] = ("run forward as fast as possible",)
     cameras = ("track",)
     quantities = FREE
 

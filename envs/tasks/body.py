@@ -23,9 +23,7 @@ PLANAR = (
 )
 FREE = (
     Quantity("torso.position", "m", "x forward, y left, z up from the ground", real=False),
-    Quantity(
-        "torso.up", "1", "unit vector of the torso's own z axis, (0, 0, 1) upright"
-    ),
+    Quantity("torso.up", "1", "unit vector of the torso's own z axis, (0, 0, 1) upright"),
     Quantity("torso.forward", "1", "unit vector of the torso's own x axis"),
     Quantity("torso.velocity", "m/s", "along x, y and z of the ground"),
     Quantity("torso.angular_velocity", "rad/s", "about the torso's own x, y and z axes"),

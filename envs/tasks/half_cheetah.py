@@ -24,7 +24,7 @@ class HalfCheetah(Task):
     name = "half_cheetah"
     rate_hz = 20.0
     max_steps = 1000
-    instructions = ("run forward as fast as possible",)
+    instructions: tuple[str, ...] = ("run forward as fast as possible",)
     cameras = ("track",)
     quantities = PLANAR
 

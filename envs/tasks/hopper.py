@@ -21,7 +21,7 @@ class Hopper(Task):
     name = "hopper"
     rate_hz = 125.0
     max_steps = 1000
-    instructions = ("hop forward as fast as possible without falling",)
+    instructions: tuple[str, ...] = ("hop forward as fast as possible without falling",)
     cameras = ("track",)
     quantities = PLANAR
 
