@@ -33,12 +33,14 @@ LANDLOCK_RIGHTS = {1: (13, 0, 0), 2: (14, 0, 0), 3: (15, 0, 0), 4: (15, 2, 0), 5
 
 ALLOWED = {
     "read": (0, 63), "write": (1, 64), "sendto": (44, 206), "recvfrom": (45, 207),
-    "munmap": (11, 215), "mremap": (25, 216), "brk": (12, 214), "madvise": (28, 233),
+    "munmap": (11, 215), "mremap": (25, 216), "brk": (12, 214),
     "futex": (202, 98), "poll": (7, None), "ppoll": (271, 73), "clock_gettime": (228, 113),
     "rt_sigreturn": (15, 139), "rt_sigprocmask": (14, 135), "exit": (60, 93),
     "exit_group": (231, 94), "sched_yield": (24, 124), "gettid": (186, 178), "getpid": (39, 172),
 }  # fmt: skip
 """Numbers on x86-64 and aarch64."""
+ADVISING, ADVICE = {"madvise": (28, 233)}, (0, 4, 8, 14, 15)
+"""Allowed with these alone, which are for memory that is free or large; else refused."""
 MAPPING = {"mmap": (9, 222), "mprotect": (10, 226)}
 """Allowed unless the memory is to be executable; their third argument says."""
 REFUSED = {
@@ -152,6 +154,11 @@ def filter_program(machine: str) -> bytes:
         lines += [(equal, 0, 1, call), (end, 0, 0, ALLOW)]
     for call in numbers(REFUSED):
         lines += [(equal, 0, 1, call), (end, 0, 0, REFUSE)]
+    for call in numbers(ADVISING):
+        lines += [(equal, 0, 2 * len(ADVICE) + 2, call), (load, 0, 0, third)]
+        for advice in ADVICE:
+            lines += [(equal, 0, 1, advice), (end, 0, 0, ALLOW)]
+        lines.append((end, 0, 0, REFUSE))
     for call in numbers(MAPPING):
         lines += [
             (equal, 0, 4, call),

@@ -7,10 +7,10 @@ to be a model; what was authored proves the machinery, and says nothing of what 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
 from itertools import combinations
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -50,38 +50,61 @@ class ModelAuthor:
 
 
 class RecordedAuthor:
-    """The replies in a `rounds.jsonl`, whatever is asked: `round`, `reply` and `origin` a line.
+    """The replies of a recording, whatever is asked.
 
     In which order those of a round come is drawn by `seed`, so that nothing can be read from it.
-    Raises `UserError` for a file that is no such recording.
+    Raises `UserError` for a file that is no recording (see `read_recording`).
     """
 
     listens = False
 
     def __init__(self, path: Path | str, seed: int = 0) -> None:
-        path = Path(path)
-        path = path / ROUNDS if path.is_dir() else path
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            self.rounds: dict[int, list[Reply]] = {}
-            for row in rows:
-                reply = Reply(str(row["reply"]), origin=row["origin"])
-                if reply.origin not in ("model", "authored"):
-                    raise ValueError
-                self.rounds.setdefault(int(row["round"]), []).append(reply)
-        except OSError as error:
-            raise UserError(f"replay={path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"replay={path}: give a {ROUNDS}, with round, reply and origin in every line"
-            ) from error
-        if not self.rounds:
-            raise UserError(f"replay={path}: it holds no replies")
+        self.rounds: dict[int, list[Reply]] = {}
+        for number, reply, _ in read_recording(path):
+            self.rounds.setdefault(number, []).append(reply)
         self._order = np.random.default_rng(seed)
 
     def write(self, messages: Messages, round: int, samples: int) -> list[Reply]:
         replies = self.rounds.get(round, [])
         return [replies[k] for k in self._order.permutation(len(replies))]
+
+
+HEADING = re.compile(r"^# round (\d+), (model|authored|chance)(?:: *(.*))?$", re.MULTILINE)
+
+
+def read_recording(path: Path | str) -> list[tuple[int, Reply, str]]:
+    """Rounds, replies and remarks of a recording: the `rounds.jsonl` of a search (or its folder),
+    or Markdown in which every reply follows a heading `# round 0, authored: a remark`.
+
+    Raises `UserError`.
+    """
+    path = Path(path)
+    path = path / ROUNDS if path.is_dir() else path
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".md":
+            parts = HEADING.split(text)[1:]
+            rows = [[*parts[k : k + 4]] for k in range(0, len(parts), 4)]
+            found = [(int(n), Reply(said.strip("\n"), origin=who), remark or "")
+                     for n, who, remark, said in rows]  # fmt: skip
+        else:
+            found = [_row(json.loads(line)) for line in text.splitlines()]
+    except OSError as error:
+        raise UserError(f"replay={path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"replay={path}: give a {ROUNDS}, with round, reply and origin in every line"
+        ) from error
+    if not found:
+        raise UserError(f"replay={path}: it holds no replies")
+    return found
+
+
+def _row(row: dict[str, Any]) -> tuple[int, Reply, str]:
+    reply = Reply(str(row["reply"]), origin=row["origin"])
+    if reply.origin not in ("model", "authored", "chance"):
+        raise ValueError
+    return int(row["round"]), reply, str(row.get("refused", ""))
 
 
 class FileAuthor:
@@ -148,12 +171,3 @@ class BlindAuthor:
 def spoken(reply: Reply) -> str:
     """The text of a reply, or what came of it."""
     return reply.text if reply.text is not None else f"({reply.fault})"
-
-
-def conversation(messages: Messages, *said: tuple[str, str]) -> Messages:
-    """A question after what was said before it."""
-    return (*messages, *said)
-
-
-def as_json(messages: Messages) -> list[Sequence[str]]:
-    return [list(one) for one in messages]

@@ -26,8 +26,10 @@ import numpy as np
 
 from embodied.errors import UserError, unknown
 
-MOST_NODES, MOST_NUMBERS = 2000, 64
-"""Operations of a graph, and numbers of a vector in it."""
+MOST_NODES, MOST_NUMBERS, MOST_TERMS = 2000, 64, 32
+"""Operations of a graph, numbers of a vector in it, terms of a reward."""
+MOST_ROOM, MOST_SIZE, MOST_INPUTS = 20_000, 1024, 256
+"""Numbers that it works out for a world, all operations together; of any one; and inputs."""
 UFUNCS = {
     "add": 2, "subtract": 2, "multiply": 2, "divide": 2, "power": 2, "minimum": 2, "maximum": 2,
     "arctan2": 2, "hypot": 2, "less": 2, "less_equal": 2, "greater": 2, "greater_equal": 2,
@@ -95,6 +97,7 @@ class RewardGraph:
         zeros = {k: xp.zeros((worlds, *shape), dtype=kind) for k, shape in self.inputs.items()}
         steps = self._numpy if xp is np else self._steps(xp.device("cpu"))
         values: list[Value] = []
+        room = 0
         for number, (step, (name, _, _)) in enumerate(zip(steps, self.nodes, strict=True)):
             try:
                 with np.errstate(all="ignore"):
@@ -103,8 +106,10 @@ class RewardGraph:
                 raise UserError(f"reward graph: {name} ({number}): {_line(error)}") from error
             if tuple(np.shape(value)[:1]) != (worlds,):
                 raise UserError(f"reward graph: {name} ({number}) does not keep the worlds apart")
-            if math.prod(value.shape) > worlds * MOST_NUMBERS**2:
-                raise UserError(f"reward graph: {name} ({number}) is too large: {value.shape[1:]}")
+            size = math.prod(value.shape[1:])
+            room += size
+            if size > MOST_SIZE or room > MOST_ROOM:
+                raise UserError(f"reward graph: {name} ({number}) is too large, or all of it")
             values.append(value)
         for name, node in self.terms.items():
             if values[node].shape != (worlds,):
@@ -120,7 +125,8 @@ def _parts(graph: Mapping[str, Any]) -> tuple[dict[str, list[int]], list[list], 
     if not isinstance(graph, Mapping) or set(graph) != {"inputs", "nodes", "terms"}:
         raise UserError("reward graph: give inputs, nodes and terms, and nothing else")
     inputs, nodes, terms = graph["inputs"], graph["nodes"], graph["terms"]
-    if not isinstance(inputs, dict) or not all(_is_shape(shape) for shape in inputs.values()):
+    good = isinstance(inputs, dict) and len(inputs) <= MOST_INPUTS
+    if not good or not all(_is_shape(shape) for shape in inputs.values()):
         raise UserError("reward graph: inputs are names with shapes, as {'cube_pos': [3]}")
     if not isinstance(nodes, list) or len(nodes) > MOST_NODES:
         raise UserError(f"reward graph: nodes are a list of at most {MOST_NODES}")
@@ -129,9 +135,11 @@ def _parts(graph: Mapping[str, Any]) -> tuple[dict[str, list[int]], list[list], 
             raise UserError(f"reward graph: node {number} is not [operation, arguments, settings]")
         name, arguments, settings = node
         check_node(number, name, arguments, settings, inputs)
-    good = isinstance(terms, dict) and terms and all(isinstance(name, str) for name in terms)
+    good = isinstance(terms, dict) and 1 <= len(terms) <= MOST_TERMS and all(map(is_term, terms))
     if not good or not all(_is_index(node, len(nodes)) for node in terms.values()):
-        raise UserError("reward graph: terms are names with the number of a node")
+        raise UserError(
+            f"reward graph: terms are names with the number of a node, at most {MOST_TERMS}"
+        )
     return dict(inputs), [list(node) for node in nodes], dict(terms)
 
 
@@ -154,15 +162,23 @@ def check_node(number: int, name: str, arguments: list, settings: dict, inputs: 
     for argument in arguments:
         if isinstance(argument, dict):
             (kind, which), *rest = [*argument.items(), ("", None)][:2]
-            known = _is_index(which, number) if kind == "node" else which in inputs
+            known = _is_index(which, number) if kind == "node" else str(which) in inputs
+            known = known and isinstance(which, (int, str))
             if kind not in ("node", "input") or len(argument) != 1 or not known:
                 raise UserError(f"{where}: no such argument {str(argument)[:60]}")
         elif not (_is_number(argument) or _is_vector(argument)):
             raise UserError(f"{where}: no such argument {str(argument)[:60]}")
 
 
+def is_term(name: Any) -> bool:
+    """Whether it can be the name of a term: a short word of plain letters, digits and _."""
+    return isinstance(name, str) and len(name) <= 40 and name.isascii() and name.isidentifier()
+
+
 def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list) and len(shape) <= 3 and all(_is_index(n, 4097) for n in shape)
+    if not isinstance(shape, list) or len(shape) > 3 or not all(_is_index(n, 4097) for n in shape):
+        return False
+    return math.prod(shape) <= MOST_SIZE
 
 
 def _is_index(value: Any, below: int) -> bool:
@@ -170,7 +186,7 @@ def _is_index(value: Any, below: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float, bool) and math.isfinite(value) and abs(value) < 1e30
+    return type(value) in (int, float, bool) and -1e30 < value < 1e30
 
 
 def _is_vector(value: Any) -> bool:

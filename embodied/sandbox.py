@@ -31,14 +31,14 @@ import numpy as np
 
 from embodied.errors import UserError, check_range
 from embodied.jail import LAYERS, JailError
+from embodied.reward_graph import MOST_TERMS, is_term
 from embodied.sandbox_worker import (
     CALL,
     DONE,
+    ERROR,
     LOAD,
     MOST_SAID,
-    MOST_TERMS,
     MOST_TEXT,
-    NO_JAIL,
     REPLY,
     REQUEST,
     TRACE,
@@ -163,18 +163,19 @@ class Sandbox:
         """Raise `CodeFault` where a reward follows from anything but a world's own readouts.
 
         The same worlds are asked about once more by a fresh worker, which must say the same to the
-        bit, and then half of them, in another `order` `(N,)`.
+        bit, and then both halves of them, in another `order` `(N,)`.
         """
-        order = order[: (len(order) + 1) // 2]
         before = self(inputs)
         self._end()
         again = self(inputs)
-        moved = self({name: value[order] for name, value in inputs.items()})
         for name, value in before.items():
             if name not in again or not np.array_equal(again[name], value):
                 raise self._fault("impure", f"term {name!r} is not the same when asked again")
-            if name not in moved or not np.allclose(moved[name], value[order], 1e-4, 1e-5):
-                raise self._fault("impure", f"term {name!r} depends on other worlds, or on order")
+        for half in np.array_split(order, min(2, len(order))):
+            moved = self({name: value[half] for name, value in inputs.items()})
+            for name, value in before.items():
+                if name not in moved or not np.allclose(moved[name], value[half], 1e-4, 1e-5):
+                    raise self._fault("impure", f"term {name!r} depends on other worlds, or order")
 
     def close(self) -> None:
         """End all processes."""
@@ -216,8 +217,23 @@ class Sandbox:
         self._views = views(self._seen, self.inputs, self.most)
         self._number, self._names = 0, ()
         self.counts["workers"] += 1
+        self._check_locked()
         self._seen[: len(self._source)] = self._source
         self._request(LOAD, len(self._source), LOAD_S)
+
+    def _check_locked(self) -> None:
+        """The worker's first word, which comes before it reads any code: whether it is locked."""
+        assert self._link is not None
+        reply = _receive(self._link, REPLY.size, START_S)
+        if reply and len(reply) == REPLY.size:
+            _, status, _, length = REPLY.unpack(reply)
+            if status == DONE:
+                return
+            why = _line(self._told[: min(length, MOST_SAID)])
+        else:
+            why = "a worker does not start"
+        self._end()
+        raise JailError(why)
 
     def _end(self) -> int:
         """End the worker; how it had ended before, if it had."""
@@ -279,9 +295,12 @@ class Sandbox:
         if _receive(self._link, REPLY.size, 0.0):
             raise self._fault("forged", "a reply that nobody has asked for")
         self._number += 1
+        request = REQUEST.pack(self._number, what, size)
         try:
-            self._link.send(REQUEST.pack(self._number, what, size))
+            self._link.send(request, socket.MSG_DONTWAIT)
             reply = _receive(self._link, REPLY.size, until - time.monotonic())
+        except BlockingIOError:
+            raise self._fault("forged", "it answers without having read the question") from None
         except OSError:
             reply = b""
         if reply is None:
@@ -289,12 +308,9 @@ class Sandbox:
         if not reply:
             raise self._fault("killed", "")
         number, status, terms, length = REPLY.unpack(reply.ljust(REPLY.size, b"\0"))
-        if terms > MOST_TERMS or length > MOST_TEXT:
+        if terms > MOST_TERMS or length > MOST_TEXT or status not in (DONE, ERROR):
             raise self._fault("forged", "a reply that is no reply")
         at = 4 * self.most * MOST_TERMS
-        if status == NO_JAIL:
-            self._end()
-            raise JailError(_line(self._told[:length]))
         if number != self._number:
             raise self._fault("forged", "a reply to another question")
         text = self._told[at : at + length]
@@ -318,9 +334,7 @@ class Sandbox:
         except (ValueError, RecursionError):
             names = None
         good = isinstance(names, list) and 1 <= len(set(map(str, names))) == len(names)
-        if not good or not all(isinstance(n, str) and n.isidentifier() for n in names):
-            raise self._fault("forged", "no names of terms")
-        if any(len(name) > 40 for name in names):
+        if not good or not all(map(is_term, names)):
             raise self._fault("forged", "no names of terms")
         return tuple(names)
 

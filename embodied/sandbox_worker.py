@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 
 from embodied.jail import JailError, lock
+from embodied.reward_graph import MOST_TERMS, is_term
 from embodied.tracing import Trace
 
 REQUEST, REPLY = struct.Struct("<QBI"), struct.Struct("<QBII")
 """Sequence number, what to do, a size. And: number, what came of it, terms, bytes of text."""
 LOAD, CALL, TRACE = range(3)
 DONE, ERROR, NO_JAIL = range(3)
-MOST_TERMS, MOST_TEXT, MOST_SAID = 32, 1 << 20, 2000
-"""Terms of a reward; bytes of any text, and of an error's."""
+MOST_TEXT, MOST_SAID = 1 << 20, 2000
+"""Bytes of any text, and of an error's."""
 HERE = "<reward>"
 """The file name of reward code."""
 
@@ -142,6 +143,7 @@ def _work(seen: int, told: int, talk: int, **task: Any) -> None:
         answers[: len(text)] = text
         link.send(REPLY.pack(0, NO_JAIL, 0, len(text)))
         return
+    link.send(REPLY.pack(0, DONE, 0, 0))  # before a line of foreign code: later nobody believes it
     _serve(link, answers, Worker(given, answers, inputs, most, task["dt"]))
 
 
@@ -220,7 +222,7 @@ def named(terms: Any) -> dict[str, Any]:
     if len(terms) > MOST_TERMS:
         raise ValueError(f"{len(terms)} terms: at most {MOST_TERMS}")
     for name in terms:
-        if not isinstance(name, str) or not name.isidentifier() or len(name) > 40:
+        if not is_term(name):
             raise ValueError("a term's name is a short word of letters, digits and _")
     return terms
 

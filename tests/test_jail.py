@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodied.jail import (
+    ADVICE,
+    ADVISING,
     ALLOW,
     ALLOWED,
     KILL,
@@ -197,6 +199,11 @@ def test_the_filter_by_hand(machine: str) -> None:
         assert [verdict(program, architecture, numbers[column], p) for p in (3, 4, 7)] == [
             ALLOW, KILL, KILL,
         ]  # fmt: skip
+    for numbers in ADVISING.values():
+        told = {advice: verdict(program, architecture, numbers[column], advice)
+                for advice in range(120)}  # fmt: skip
+        assert {advice for advice, said in told.items() if said == ALLOW} == set(ADVICE)
+        assert set(told.values()) == {ALLOW, REFUSE}
     with pytest.raises(JailError, match="no seccomp filter for riscv64"):
         filter_program("riscv64")
 
@@ -204,6 +211,8 @@ def test_the_filter_by_hand(machine: str) -> None:
 @given(st.integers(0, 2**32 - 1) | st.integers(0, 600), st.sampled_from(sorted(ARCHITECTURES)))
 def test_what_is_not_named_kills(number: int, machine: str) -> None:
     column, architecture = ARCHITECTURES[machine]
-    named = {row[column] for table in (ALLOWED, REFUSED, MAPPING) for row in table.values()}
+    named = {
+        row[column] for table in (ALLOWED, REFUSED, ADVISING, MAPPING) for row in table.values()
+    }
     told = verdict(filter_program(machine), architecture, number)
     assert (told == KILL) == (number not in named)

@@ -131,6 +131,32 @@ X, Y = {"input": "x"}, {"input": "y"}
         (one("exp", [2.0], {}), "does not keep the worlds apart"),
         (one("add", [Y, [1.0, 2.0]], {}), r"add \(0\)"),
         (one("add", [Y, [1.0, 2.0, 3.0]], {}), r"add \(0\)"),
+        (one("exp", [10**400], {}), "no such argument"),
+        (one("exp", [{"input": ["x"]}], {}), "no such argument"),
+        (changed(inputs={"tool": [4096, 4096, 4096]}), "inputs are names with shapes"),
+        (changed(inputs={f"x{k}": [] for k in range(300)}), "inputs are names with shapes"),
+        (changed(terms={"\x1b[2J": 1}), "terms are names"),
+        (changed(terms={f"t{k}": 1 for k in range(33)}), "terms are names"),
+        (
+            {  # each small enough, all of it not
+                "inputs": {"x": [1000]},
+                "nodes": [["exp", [X], {}]] * 30 + [["sum", [X], {"axis": -1}]],
+                "terms": {"t": 30},
+            },
+            "is too large, or all of it",
+        ),
+        (
+            {
+                "inputs": {"x": [100]},
+                "nodes": [
+                    ["getitem", [X], {"index": [[None, None, None], None]}],
+                    ["getitem", [X], {"index": [None, [None, None, None]]}],
+                    ["multiply", [{"node": 0}, {"node": 1}], {}],
+                ],
+                "terms": {"t": 2},
+            },
+            r"multiply \(2\) is too large",
+        ),
         (one("exp", [X], {}), r"'t' is \(N, 3\), not one number a world"),
         (one("less", [Y, 2.0], {}), "is true or false, not a number"),
         (one("sign", [True], {}), r"sign \(0\)"),

@@ -148,6 +148,37 @@ def reward(world, action, dt):
 """
 
 
+DEAF = """
+import gc, socket, struct
+links = [x for x in gc.get_objects() if isinstance(x, socket.socket)]
+def reward(world, action, dt):
+    for number in range(2, 4000):
+        before = float(action[0, 0])
+        for link in links:
+            try:
+                link.send(struct.pack("<QBII", number, 0, 1, 0))
+            except OSError:
+                pass
+        while float(action[0, 0]) == before:
+            pass
+"""
+
+
+def test_a_worker_that_does_not_read_is_found_out(box: Sandbox) -> None:
+    box.load(DEAF)
+    with pytest.raises(CodeFault) as raised:
+        for k in range(2000):
+            given = rows()
+            given["action"][:] = k
+            box(given)
+    assert raised.value.name in ("forged", "deadline", "killed")
+
+
+def test_nobody_believes_code_that_it_is_not_locked(box: Sandbox) -> None:
+    said = FORGED.replace("{number}, 0, 0, 0", "2, 2, 0, 9").replace("{{", "{").replace("}}", "}")
+    assert fault(box, said).name == "forged"
+
+
 def test_forged_replies_are_seen(box: Sandbox) -> None:
     assert fault(box, FORGED.format(number=99)).name == "forged"
     box.load(FORGED.format(number=2))  # the number of the first call, for which it says no names
