@@ -4,8 +4,8 @@
 
 BIN := .venv/bin
 DEMO := $(BIN)/embodied demo
-BENCHMARKS ?= env_step ppo sac crash_safety endpoint_faults experts backends demo \
-    reward_quality reward_to_success shaping imitation
+BENCHMARKS ?= env_step ppo sac crash_safety endpoint_faults sandbox experts backends demo \
+    reward_quality reward_to_success shaping imitation reward_code
 QUICK ?=
 export PYTHON TORCH_INDEX_URL
 

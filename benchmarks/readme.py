@@ -57,9 +57,14 @@ ROWS = [
         "sac", "wall_clock_to_return_vs_sb3", "{:.1f}x", "5x",
     ),
     (
-        "and its env steps/s until then, many worlds against one",
-        "sac", "batched_vs_sb3", "{:.0f}x", "10x",
+        "with `agent.precision=bfloat16`",
+        "sac", "wall_clock_to_return_vs_sb3_bfloat16", "{:.1f}x", "5x",
     ),
+    (
+        "and its env steps/s until then, many worlds against one",
+        "sac", "batched_vs_sb3", "{:.1f}x", "10x",
+    ),
+    ("with `agent.precision=bfloat16`", "sac", "batched_vs_sb3_bfloat16", "{:.0f}x", "10x"),
     (
         "with a GPU: env steps/s of `pick_cube`, 4,096 worlds, as a share of bare `mujoco_warp`",
         "gpu", "env_vs_raw", "{:.2f}", "0.80",
@@ -84,6 +89,26 @@ ROWS = [
         "endpoint_faults", "overspent", "{:.0f}", "0",
     ),
     ("replies that were paid for twice there", "endpoint_faults", "paid_twice", "{}", "0"),
+    (
+        "hostile programs as reward code: of 301, with an effect outside of the sandbox",
+        "sandbox", "outside_effects", "{}", "0",
+    ),
+    (
+        "by plain `exec`, of those that aim at one",
+        "sandbox", "effects_under_plain_exec", "{:.0%}", "60%",
+    ),
+    (
+        "microseconds that the sandbox adds to a reward of 1,024 worlds by 64 numbers",
+        "sandbox", "added_us_median", "{:.0f}", "100",
+    ),
+    ("the 99th percentile", "sandbox", "added_us_p99", "{:.0f}", "300"),
+    (
+        "replay of a reward's graph, against the same NumPy function",
+        "sandbox", "graph_replay_ratio", "{:.2f}x", "1.3x",
+    ),
+    ("seconds beyond its deadline until a stuck worker is replaced", "sandbox", "replaced_s",
+     "{:.3f}", "0.2"),
+    ("processes, descriptors and mappings left by 1,000 crashes", "sandbox", "leaked", "{}", "0"),
 ]  # fmt: skip
 
 
@@ -113,6 +138,13 @@ GRIDS = {
         },
     ),
     "imitation": ("{:.2f}", {"success": "success"}),
+    "reward_code": (
+        "{:.2f}",
+        {
+            "the task's own reward": "hand", "kept of what people wrote": "kept",
+            "below the best of it": "regret", "kept of chance": "chance",
+        },
+    ),
 }  # fmt: skip
 
 

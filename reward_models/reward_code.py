@@ -14,7 +14,7 @@ from embodied.reward_graph import RewardGraph
 from embodied.reward_model import Needs
 from embodied.types import ABSTAINED, SCORED, Array, Carry, Moment, Score, Trajectory
 
-TIERS = ("graph", "worker")
+TIERS = ("graph", "worker", "bubblewrap")
 MOST = 4096
 """Rows of one call to a sandbox."""
 CHECKED_EVERY = 100
@@ -26,9 +26,9 @@ class RewardCode:
     """What the code in the folder `path` pays: the sum of its terms.
 
     `tier=graph` replays its operations and runs none of its lines; `tier=worker` runs the code
-    itself, in a sandbox, with `deadline_s` for a call of up to 4,096 steps. A step that it pays
-    nothing finite for, or more than `bound`, is not judged (`abstained`); so are all steps of a
-    call that fails.
+    itself, in a sandbox, with `deadline_s` for a call of up to 4,096 steps; `tier=bubblewrap` puts
+    that into namespaces of its own. A step that it pays nothing finite for, or more than `bound`,
+    is not judged (`abstained`); so are all steps of a call that fails.
 
     `value` is `(T, N)`; `terms` are the code's own. Raises `UserError` for a folder that holds no
     reward, code that was changed since it was checked or that cannot be traced (`tier=graph`),
@@ -104,7 +104,10 @@ class RewardCode:
 
         if self._sandbox is None:
             file = self.file
-            self._sandbox = Sandbox(file.inputs, MOST, file.dt, self.deadline_s, bound=1e30)
+            wrap = self.tier == "bubblewrap"
+            self._sandbox = Sandbox(
+                file.inputs, MOST, file.dt, self.deadline_s, bound=1e30, bubblewrap=wrap
+            )
             try:
                 self._sandbox.load(file.source)
             except CodeFault as fault:

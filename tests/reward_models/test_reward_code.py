@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,23 @@ def test_a_worker_that_fails_judges_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be traced: give tier=worker"):
         RewardCode(bad)
     model.close()
+
+
+@needs_landlock
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_bubblewrap_pays_the_same(tmp_path: Path) -> None:
+    path = folder(tmp_path)
+    traj = rollout(RewardCode(path))
+    model = RewardCode(path, tier="bubblewrap")
+    np.testing.assert_allclose(model.score({}, traj)[1].value, traj.reward, rtol=1e-5)
+    model.close()
+
+
+def test_without_bubblewrap_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traj = rollout(RewardCode(folder(tmp_path)))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="no bwrap"):
+        RewardCode(str(tmp_path), tier="bubblewrap").score({}, traj)
 
 
 @needs_landlock
