@@ -262,13 +262,14 @@ VERBS = {
         textwrap.dedent("""\
             embodied write-reward env=pick_cube out=runs/written task="lift the red cube" \\
                 url=http://127.0.0.1:8000/v1 model=NAME
+            embodied write-reward env=pick_cube out=runs/written local=checkpoints/NAME
             embodied write-reward env=pick_cube out=runs/written reply_file=reply.txt
             embodied write-reward env=pick_cube out=runs/again replay=runs/written
             embodied write-reward env=pick_cube out=runs/chance blind=true samples=16 rounds=1
             embodied write-reward env=pick_cube prompt=true            only what would be asked
 
-            mode=eureka (or text2reward, auto_mc) rounds=3 samples=4 steps=500000 episodes=128
-            seed=0 task= url= model= key_env= deadline_s=120 cache=FOLDER ledger=FILE budget=
+            mode=eureka (or text2reward, auto_mc, lare) rounds=3 samples=4 steps=500000 episodes=128
+            seed=0 task= local= url= model= key_env= deadline_s=120 cache=FOLDER ledger=FILE budget=
             price_in= price_out= replay= reply_file= origin=authored train=true traced=true
             What was asked, answered, checked and measured is in out/rounds.jsonl, the best by true
             success in out/reward. Exit code 1 where no reply could be trained on."""),

@@ -113,12 +113,18 @@ class Endpoint:
         """Questions, requests, retries, those found in the cache, and faults by name."""
         self._retries = FIRST_RETRIES
         self._in_a_row, self._rest_until = 0, 0.0
+        self._trying = asyncio.Lock()
         self._jitter = random.Random()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
 
     def ask(self, prompts: Sequence[Prompt], deadline_s: float | None = None) -> list[Reply]:
-        """The replies to `prompts`, in order; equal ones are asked once."""
+        """The replies to `prompts`, in order; equal ones are asked once.
+
+        Raises `UserError` for a prompt whose schema is no JSON.
+        """
+        for prompt in prompts:
+            _check_schema(prompt)
         limit = self.deadline_s if deadline_s is None else deadline_s
         asked = asyncio.run_coroutine_threadsafe(self._ask_all(prompts, limit), self._running())
         try:
@@ -144,7 +150,7 @@ class Endpoint:
         """A loop in a thread of its own: whatever hangs there, a look-up of names say, stays
         there."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
+            self._loop, self._trying = asyncio.new_event_loop(), asyncio.Lock()
             threading.Thread(target=_turn, args=(self._loop,), daemon=True).start()
         return self._loop
 
@@ -199,9 +205,7 @@ class Endpoint:
         while True:
             try:
                 async with gate:
-                    await self._rested(until)
-                    tried["attempts"] += 1
-                    return await self._attempt(prompt)
+                    return await self._in_turn(prompt, until, tried)
             except Fault as fault:
                 pause = self._pause(fault, tried["attempts"])
                 if not fault.passing or _now() + pause >= until or self._retries < 1.0:
@@ -209,6 +213,21 @@ class Endpoint:
                 self._retries -= 1.0
                 self.counts["retries"] += 1
                 await asyncio.sleep(pause)
+
+    async def _in_turn(
+        self, prompt: Prompt, until: float, tried: Counter[str]
+    ) -> tuple[str, float]:
+        """An attempt. After a rest one call alone tries whether the server is back; the others wait
+        for what comes of that."""
+        while self._in_a_row >= TRIPS:
+            await self._rested(until)
+            async with self._trying:
+                await self._rested(until)
+                if self._in_a_row >= TRIPS:
+                    tried["attempts"] += 1
+                    return await self._attempt(prompt)
+        tried["attempts"] += 1
+        return await self._attempt(prompt)
 
     async def _rested(self, until: float) -> None:
         """Wait for a server that is left alone, where there is time to."""
@@ -312,6 +331,15 @@ def _parsed(reply: Reply, parse: Callable[[str], T]) -> tuple[T | None, str]:
 def _repair(prompt: Prompt, reply: Reply, why: str) -> Prompt:
     said = f"That cannot be used: {why}. Answer once more, in full, with that put right."
     return replace(prompt, messages=(*prompt.messages, ("assistant", reply.text), ("user", said)))
+
+
+def _check_schema(prompt: Prompt) -> None:
+    try:
+        good = prompt.schema is None or isinstance(json.loads(prompt.schema), dict)
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(f"a prompt's schema is to be a JSON object, not {prompt.schema!r:.60}")
 
 
 def _turn(loop: asyncio.AbstractEventLoop) -> None:

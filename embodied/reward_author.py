@@ -10,13 +10,16 @@ import json
 import re
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from embodied.abstraction import Abstraction
 from embodied.endpoint import Endpoint, Prompt, Reply
 from embodied.errors import UserError
+
+if TYPE_CHECKING:
+    from embodied.local_model import LocalModel
 
 Messages = tuple[tuple[str, str], ...]
 ROUNDS = "rounds.jsonl"
@@ -36,11 +39,11 @@ class Author(Protocol):
 
 
 class ModelAuthor:
-    """A language model."""
+    """A language model, behind a server or in this process."""
 
     listens = True
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint | LocalModel) -> None:
         self.endpoint = endpoint
 
     def write(self, messages: Messages, round: int, samples: int) -> list[Reply]:

@@ -88,13 +88,20 @@ def code_of(reply: str) -> str:
 class Checker:
     """Checks code for one env, on one collection of `evidence`, in one sandbox.
 
-    With `traced=False` code that no graph can hold passes too; it can only be run in a sandbox.
+    With `traced=False` code that no graph can hold passes too; it can only be run in a sandbox. Of
+    `factors` no order is asked, and their sum means nothing.
     """
 
     def __init__(
-        self, about: Abstraction, evidence: Evidence, traced: bool = True, deadline_s: float = 2.0
+        self,
+        about: Abstraction,
+        evidence: Evidence,
+        traced: bool = True,
+        deadline_s: float = 2.0,
+        factors: bool = False,
     ) -> None:
         self.about, self.evidence, self.traced = about, evidence, traced
+        self.factors = factors
         self.rows = evidence.flat
         count = len(self.rows["action"])
         self.sandbox = Sandbox(about.inputs, count, about.dt, deadline_s, bound=1e30)
@@ -159,7 +166,7 @@ class Checker:
             return "too_large", f"a step pays {np.abs(total).max():.3g}: at most {BOUND:g}"
         if total.std() < DEAD:
             return "constant", f"every step of every episode pays {total.mean():.3g}"
-        if "expert" in returns:
+        if "expert" in returns and not self.factors:
             chance = max(returns[IDLE], returns["random"])
             if returns["expert"] <= chance:
                 return "no_better_than_chance", (

@@ -53,7 +53,9 @@ class RewardModel(Protocol):
     GPU then leaves those where they are.
 
     A model that learns has `fit(dataset, others)`, `save(path)` and a `path` it was loaded from;
-    one that must not be trained on before it is audited says so by `learned = True`.
+    one that must not be trained on before it is audited says so by `learned = True`. One that
+    learns while a policy is trained has `learn(traj) -> figures`, which is given every rollout
+    after the policy has learned from it; what it keeps is part of its state.
     """
 
     kind: str

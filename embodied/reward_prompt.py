@@ -34,6 +34,25 @@ What makes a reward good:
 - Small costs for jerky or large actions, if any.
 """
 
+FACTORS = """\
+You name factors for robots that learn by reinforcement. A robot is told at the end of an episode
+what it was worth, and not which of its steps made it so. From the factors that your code computes
+of every step, a small network learns the share of each. So name what bears on the task: distances,
+heights, speeds, whether things touch or are held, effort; each once, without weights, and not added
+up.
+
+Rules for the code:
+- One Python function, `def reward(world, action, dt)`, in one code block. NumPy is there as `np`;
+  nothing can be imported. Helper functions are fine.
+- The first axis of every array is the worlds. Reduce over axis=-1 only, never over the worlds.
+  Where worlds differ use np.where, `&` and `|`, not `if`, `and`, `or`.
+- Return a dict of named factors, three to twelve, each an array with one finite number for every
+  world, of a size between about -10 and 10.
+- Read only what the class World below names. Nothing else exists: no success flag, no time, no
+  previous state.
+- Mind the units. Add only what has the same unit; a bare factor may convert.
+"""
+
 FIRST = """\
 The task: {instruction}
 
@@ -43,7 +62,7 @@ What you may read:
 {about}
 ```
 
-Write the reward."""
+Write {what}."""
 
 PITFALLS = """\
 Look at the numbers before you write:
@@ -77,11 +96,14 @@ def fenced(source: str) -> str:
     return f"```python\n{source.strip()}\n```"
 
 
-def first_messages(about: Abstraction, instruction: str) -> tuple[tuple[str, str], ...]:
-    """The question that a search begins with."""
+def first_messages(
+    about: Abstraction, instruction: str, factors: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """The question that a search begins with: for a reward, or for `factors` of one."""
+    what = "the factors" if factors else "the reward"
     return (
-        ("system", SYSTEM),
-        ("user", FIRST.format(instruction=instruction, about=about)),
+        ("system", FACTORS if factors else SYSTEM),
+        ("user", FIRST.format(instruction=instruction, about=about, what=what)),
     )
 
 

@@ -4,7 +4,8 @@ Three ways over one loop. `eureka` (Ma et al. 2023, arXiv 2310.12931): several c
 and the best of them, with how its terms and true success went in training, begins the next.
 `text2reward` (Xie et al. 2023, arXiv 2309.11489): one, and a person says what is wrong with it.
 `auto_mc` (Li et al. 2023, arXiv 2312.09238): a critic reads every candidate before it is trained
-on, and an analyst says why the policy fails.
+on, and an analyst says why the policy fails. `lare` (Qu et al. 2024, arXiv 2412.11120): what is
+asked for are factors, of which a network makes a reward (`reward_model=lare`); else as `eureka`.
 
 Where we differ: a candidate is checked before anything is trained (`embodied.reward_check`), what
 is refused is told so once; what is best is the best of all rounds, not of the last.
@@ -32,7 +33,7 @@ from embodied.reward_prompt import (
 )
 from embodied.reward_trial import Trial
 
-MODES = ("eureka", "text2reward", "auto_mc")
+MODES = ("eureka", "text2reward", "auto_mc", "lare")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Search:
 
     def run(self) -> Candidate | None:
         """All rounds; the best candidate, or None where none could be trained on."""
-        messages = first_messages(self.about, self.instruction)
+        messages = self._first()
         for number in range(self.rounds):
             found = self._round(number, messages)
             if not found:
@@ -100,6 +101,9 @@ class Search:
                 break
             messages = following
         return self.best
+
+    def _first(self) -> Messages:
+        return first_messages(self.about, self.instruction, factors=self.mode == "lare")
 
     def _round(self, number: int, messages: Messages) -> list[Candidate]:
         """Ask, check, put right once, have it read, train."""
@@ -146,7 +150,7 @@ class Search:
 
     def _next(self, found: list[Candidate]) -> Messages | None:
         """The next question: of the best so far, or of a refusal where nothing was trained."""
-        base = first_messages(self.about, self.instruction)
+        base = self._first()
         if self.best is None:
             last = found[-1]
             said = refusal_message(last.checked.refused, last.checked.why)
@@ -172,8 +176,7 @@ class Search:
         won = round(of.trial.success * of.trial.episodes)
         told = ANALYST.format(episodes=of.trial.episodes, won=won, failures=of.trial.failures)
         code = fenced(of.checked.source)
-        base = first_messages(self.about, self.instruction)
-        asked = (*base, ("assistant", code), ("user", told))
+        asked = (*self._first(), ("assistant", code), ("user", told))
         (reply,) = self.author.write(asked, of.round, 1)
         return reply.text or ""
 

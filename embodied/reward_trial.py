@@ -23,7 +23,6 @@ JUDGED_FROM = 50_000
 """First seed of the episodes that trained policies are judged on; nothing is trained on them."""
 WATCHED = 24
 """Episodes that are looked at for what goes wrong."""
-PART = "part/reward_code/"
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,21 @@ def trial(
     seed: int,
     episodes: int,
     video: bool = False,
+    model: str = "reward_code",
 ) -> Trial:
-    """Train for `steps` on the reward in `folder`, and judge the policy by the truth."""
-    own = ["reward_model=[reward_code]", f"reward_model.reward_code.path={folder}"]
+    """Train for `steps` on the reward in `folder`, and judge the policy by the truth.
+
+    `model` is what makes a reward of the code there: reward_code, or lare.
+    """
+    own = [f"reward_model=[{model}]", f"reward_model.{model}.path={folder}"]
     fixed = ["tensorboard=false", f"video={str(video).lower()}", "allow_unaudited=true"]
     chosen = [f"total_steps={steps}", f"seed={seed}", f"run_dir={run_dir}"]
     path = train([*overrides, *own, *fixed, *chosen])
     rows = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
     curve = [row["episode/success"] for row in rows if row.get("episode/success") is not None]
-    names = [name for name in rows[-1] if name.startswith(PART)]
-    terms = {n.removeprefix(PART): [row[n] for row in rows if n in row] for n in names}
+    part = f"part/{model}/"
+    names = [name for name in rows[-1] if name.startswith(part)]
+    terms = {n.removeprefix(part): [row[n] for row in rows if n in row] for n in names}
     success, said = judged(path, about, episodes)
     return Trial(success, episodes, tuple(curve), terms, said, str(path))
 

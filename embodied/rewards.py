@@ -64,6 +64,11 @@ class Rewards:
         return {name: model for name, model in models.items() if getattr(model, "learned", False)}
 
     @property
+    def learning(self) -> list[str]:
+        """The models that learn while a policy is trained."""
+        return [name for name, c in self.channels.items() if hasattr(c.model, "learn")]
+
+    @property
     def blind(self) -> bool:
         """Whether no model looks at observations."""
         return all(getattr(c.model, "blind", False) for c in self.channels.values())
@@ -119,6 +124,15 @@ class Rewards:
             traj.reward_terms[name] = term
             total += np.float32(channel.weight) * term
         traj.reward = np.where(traj.valid, total, np.float32(0.0))
+
+    def learn(self, traj: Trajectory) -> dict[str, float]:
+        """Let the models that learn while a policy is trained learn from a rollout; their figures,
+        as MODEL/NAME."""
+        out: dict[str, float] = {}
+        for name, channel in self.channels.items():
+            if (learn := getattr(channel.model, "learn", None)) is not None:
+                out |= {f"{name}/{figure}": value for figure, value in learn(traj).items()}
+        return out
 
     def arrived(self, row: int) -> list[Late]:
         """The late labels that are known once every world has made `row` steps.

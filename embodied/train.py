@@ -129,6 +129,10 @@ class Training:
                 f"reward_model.NAME.late={self.rewards.lag}: {_agent_name(cfg)} learns from a "
                 "rollout at once: take agent=sac, or late=0"
             )
+        if processes.count() > 1 and self.rewards.learning:
+            raise UserError(
+                f"reward_model={self.rewards.learning[0]} learns in one process: leave out torchrun"
+            )
         if cfg.stop_at_judged is not None and (not self.rewards.learned or self.rewards.lag):
             raise UserError("stop_at_judged: no reward model that learned judges this run at once")
         self.audits = _audits(cfg, self.env, self.rewards)
@@ -243,10 +247,12 @@ class Training:
                 agent.relabel(late.step_id, {late.channel: late.term})
             collected = time.perf_counter()
             metrics = self.agent.update(traj)
+            told = self.rewards.learn(traj)
             end = time.perf_counter()
             self.elapsed_s += end - start
             stop = after_update(
                 self._figures(processes.count() * traj.reward.size / (end - start), metrics)
+                | {f"model/{name}": value for name, value in told.items()}
                 | {"collect_share": (collected - start) / (end - start)}
             )
 

@@ -36,7 +36,7 @@ from embodied.train import say
 DEFAULTS = {
     "task": str, "out": str, "mode": "eureka", "rounds": 3, "samples": 4, "steps": 500_000,
     "episodes": 128, "seed": 0, "prompt": False, "train": True, "traced": True,
-    "url": str, "model": str, "revision": str, "key_env": str, "deadline_s": 120.0,
+    "local": str, "url": str, "model": str, "revision": str, "key_env": str, "deadline_s": 120.0,
     "cache": str, "ledger": str, "budget": float, "price_in": float, "price_out": float,
     "replay": str, "reply_file": str, "origin": "authored", "blind": False,
 }  # fmt: skip
@@ -49,9 +49,9 @@ LONGEST = 200
 def write_reward(arguments: Sequence[str] = (), config_dir: str | Path | None = None) -> int:
     """Search for a reward, see `embodied.reward_search`; the exit code: 0 found, 1 none.
 
-    Replies come from one of: a model behind `url`, a recording (`replay`), a file (`reply_file`),
-    or chance (`blind`). With `train=false` they are only checked. Raises `UserError` before
-    anything is written.
+    Replies come from one of: a model behind `url`, one in the folder `local`, a recording
+    (`replay`), a file (`reply_file`), or chance (`blind`). With `train=false` they are
+    only checked. Raises `UserError` before anything is written.
     """
     wanted, overrides = settings(
         arguments, DEFAULTS, extra=("num_envs", "tuned", "device", "stagger")
@@ -64,7 +64,7 @@ def write_reward(arguments: Sequence[str] = (), config_dir: str | Path | None = 
     assert isinstance(env, TaskEnv)
     instruction = wanted["task"] or about.instruction
     if wanted["prompt"]:
-        for role, said in first_messages(about, instruction):
+        for role, said in first_messages(about, instruction, wanted["mode"] == "lare"):
             print(f"# {role}\n\n{said}\n")
         return 0
     if wanted["train"] and not can_succeed(env):
@@ -77,7 +77,8 @@ def write_reward(arguments: Sequence[str] = (), config_dir: str | Path | None = 
     evidence = gather(env, steps=min(env.max_steps, LONGEST), seed=wanted["seed"])
     env.close()
     try:
-        checker = Checker(about, evidence, traced=wanted["traced"])
+        lare = wanted["mode"] == "lare"
+        checker = Checker(about, evidence, traced=wanted["traced"] or lare, factors=lare)
         try:
             search = _search(wanted, overrides, about, instruction, checker, author, out)
             best = search.run()
@@ -98,9 +99,9 @@ def _out(text: str | None) -> Path:
 
 def _author(wanted: Mapping[str, Any], about: Abstraction) -> Author:
     """Whoever the arguments say; exactly one."""
-    given = [key for key in ("url", "replay", "reply_file", "blind") if wanted[key]]
+    given = [key for key in ("url", "local", "replay", "reply_file", "blind") if wanted[key]]
     if len(given) != 1:
-        ways = "url=http://... model=NAME, replay=FOLDER, reply_file=FILE or blind=true"
+        ways = "url=http://... model=NAME, local=FOLDER, replay=FOLDER, reply_file=FILE, blind=true"
         raise UserError(f"say who writes, one of {ways}, not {' and '.join(given) or 'nobody'}")
     if wanted["replay"]:
         return RecordedAuthor(wanted["replay"], wanted["seed"])
@@ -108,6 +109,12 @@ def _author(wanted: Mapping[str, Any], about: Abstraction) -> Author:
         return FileAuthor(wanted["reply_file"], wanted["origin"])
     if wanted["blind"]:
         return BlindAuthor(about, wanted["seed"])
+    if wanted["local"]:
+        from embodied.local_model import LocalModel
+
+        return ModelAuthor(
+            LocalModel(wanted["local"], deadline_s=wanted["deadline_s"], cache=wanted["cache"])
+        )
     if not wanted["model"]:
         raise UserError("say which model is to write: model=NAME")
     return ModelAuthor(
@@ -140,12 +147,18 @@ def _search(
         return trial(
             folder, out / "runs" / f"{number:03d}", about, overrides, wanted["steps"],
             wanted["seed"], wanted["episodes"], video=wanted["mode"] == "text2reward",
+            model=_model(wanted["mode"]),
         )  # fmt: skip
 
     return Search(
         about, instruction, checker, author, train_on, out, wanted["mode"], wanted["rounds"],
         wanted["samples"], listen=_listen, say=say,
     )  # fmt: skip
+
+
+def _model(mode: str) -> str:
+    """What makes a reward of what is written."""
+    return "lare" if mode == "lare" else "reward_code"
 
 
 def _listen(candidate: Candidate) -> str:
@@ -166,15 +179,16 @@ def _tell(search: Search, best: Candidate | None, out: Path, overrides: Sequence
         print(f"{told}: none could be trained on; what was said is in {out}/rounds.jsonl")
         return 1
     assert best.trial is not None
-    folder = out / "reward"
-    _mark_checked(folder, search.about, overrides)
+    folder, model = out / "reward", _model(search.mode)
+    if model == "reward_code":
+        _mark_checked(folder, search.about, overrides)
     worlds = " ".join(overrides)
     by = f"{best.trial.success:.0%} true success" if best.trial.episodes else "checked, not trained"
     print(f"{told}; the best, of round {best.round} ({best.origin}): {by}")
     print(f"read it: {folder}/reward.py")
     print(
-        f"train on it: embodied train {worlds} reward_model=reward_code "
-        f"reward_model.reward_code.path={folder}"
+        f"train on it: embodied train {worlds} reward_model={model} "
+        f"reward_model.{model}.path={folder}"
     )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from benchmarks.fault_server import FAULTS, TOKENS, FaultServer
 from embodied import endpoint as module
 from embodied.endpoint import Endpoint, Prompt, ask_for
 from embodied.errors import UserError
+from embodied.wire import Fault
 
 
 @pytest.fixture(scope="module")
@@ -221,3 +223,39 @@ def test_no_server_there(tmp_path: Path) -> None:
     endpoint = Endpoint("http://127.0.0.1:9/v1", "m", deadline_s=5.0)
     assert endpoint.ask(said("hello"))[0].fault == "unreachable"
     endpoint.close()
+
+
+def test_after_a_rest_one_alone_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRIPS", 3)
+    monkeypatch.setattr(module, "REST_S", 0.2)
+    monkeypatch.setattr(module, "PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_RETRIES", 100.0)
+    endpoint = Endpoint("http://127.0.0.1:1/v1", "any", in_flight=16, deadline_s=20.0)
+    out, most_after, calls = 0, 0, 0
+
+    async def attempt(prompt: Prompt) -> tuple[str, float]:
+        nonlocal out, most_after, calls
+        calls, out = calls + 1, out + 1
+        tripped = endpoint._in_a_row >= module.TRIPS
+        if tripped:
+            most_after = max(most_after, out)
+        await asyncio.sleep(0.02)
+        out -= 1
+        if calls <= 20:  # the first ones, sent at once, and some that try alone
+            fault = Fault("reset", passing=True)
+            endpoint._heed(fault)
+            raise fault
+        endpoint._in_a_row = 0
+        return "back", 0.0
+
+    monkeypatch.setattr(endpoint, "_attempt", attempt)
+    replies = endpoint.ask(said(*(f"q{k}" for k in range(16))))
+    endpoint.close()
+    assert {reply.text for reply in replies} == {"back"}
+    assert most_after == 1 and calls == 20 + 16
+
+
+@pytest.mark.parametrize("schema", ["{", "[]", "3"])
+def test_a_schema_that_is_none_is_refused(ask: Any, schema: str) -> None:
+    with pytest.raises(UserError, match="schema is to be a JSON object"):
+        ask().ask([Prompt((("user", "hello"),), schema=schema)])

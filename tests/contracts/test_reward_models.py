@@ -34,7 +34,8 @@ from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Trajectory
 from tests.toys import chunks, episode_step, through_disk
 
 NAMES = options("reward_model")
-HONEST = [n for n in NAMES if n not in ("env", "clock", "always_yes", "reward_code")]
+CODE_MODELS = ("reward_code", "lare")
+HONEST = [n for n in NAMES if n not in ("env", "clock", "always_yes", *CODE_MODELS)]
 """Those that learned to judge what they see."""
 TRUTHS = ("reward", "success", "term/", "progress", "stage")
 """Readouts that no robot has: they count as privileged."""
@@ -68,8 +69,7 @@ def config(*names: str, sees: str = "state") -> DictConfig:
     own += [f"reward_model.{name}.cameras=[{CAMERA}]" for name in eyes]
     many = [name for name in names if "members" in plain.reward_model[name]]
     own += [f"reward_model.{name}.members=1" for name in many]
-    if "reward_code" in names:
-        own.append(f"reward_model.reward_code.path={written()}")
+    own += [f"reward_model.{name}.path={written()}" for name in names if name in CODE_MODELS]
     worlds = ["env=line_reach", "env.max_steps=9", "num_envs=4", "sim.threads=1"]
     return compose_config([*worlds, f"reward_model=[{','.join(names)}]", *own])
 
@@ -166,7 +166,7 @@ def test_it_declares_what_it_is(name: str, sees: str) -> None:
     assert model.kind in KINDS
     assert model.scope in ("step", "episode")
     assert isinstance(model.causal, bool)
-    assert getattr(model, "learned", False) is (name != "env")
+    assert getattr(model, "learned", False) is (name not in ("env", "lare"))
     low, high = model.value_range
     assert low <= high
     if model.kind in ("potential", "success"):
