@@ -51,13 +51,16 @@ def trial(
 ) -> Trial:
     """Train for `steps` on the reward in `folder`, and judge the policy by the truth.
 
-    `model` is what makes a reward of the code there: reward_code, or lare.
+    `model` is what makes a reward of the code there: reward_code, or lare. Raises
+    `KeyboardInterrupt` where the training was stopped by hand.
     """
     own = [f"reward_model=[{model}]", f"reward_model.{model}.path={folder}"]
     fixed = ["tensorboard=false", f"video={str(video).lower()}", "allow_unaudited=true"]
     chosen = [f"total_steps={steps}", f"seed={seed}", f"run_dir={run_dir}"]
     path = train([*overrides, *own, *fixed, *chosen])
     rows = [json.loads(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    if rows[-1]["steps"] < steps:
+        raise KeyboardInterrupt
     curve = [row["episode/success"] for row in rows if row.get("episode/success") is not None]
     part = f"part/{model}/"
     names = [name for name in rows[-1] if name.startswith(part)]

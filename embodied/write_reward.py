@@ -42,7 +42,7 @@ DEFAULTS = {
 }  # fmt: skip
 LOOKED_AT = 4
 """Episodes of everyone that code is tried on before it is trained on."""
-LONGEST = 200
+LONGEST = 400
 """Steps of those, where the env's episodes are longer."""
 
 

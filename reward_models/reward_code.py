@@ -100,6 +100,7 @@ class RewardCode:
 
     def _run(self, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The terms by the sandbox; NaN for rows of a call that failed."""
+        from embodied.jail import JailError
         from embodied.sandbox import CodeFault, Sandbox
 
         if self._sandbox is None:
@@ -110,7 +111,7 @@ class RewardCode:
             )
             try:
                 self._sandbox.load(file.source)
-            except CodeFault as fault:
+            except (CodeFault, JailError) as fault:
                 raise UserError(f"{self.path}: {fault}") from fault
         count = len(flat["action"])
         told: list[tuple[slice, dict[str, np.ndarray]]] = []

@@ -17,7 +17,7 @@ from embodied.build import make_env
 from embodied.collect import Collector
 from embodied.config import compose_config
 from embodied.errors import UserError
-from embodied.jail import landlock_version
+from embodied.jail import JailError, landlock_version
 from embodied.reward_folder import RewardFile, read_reward
 from embodied.reward_model import Channel
 from embodied.rewards import Rewards
@@ -121,6 +121,17 @@ def test_without_bubblewrap_it_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UserError, match="no bwrap"):
         RewardCode(str(tmp_path), tier="bubblewrap").score({}, traj)
+
+
+def test_without_a_jail_no_code_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    traj = rollout(RewardCode(folder(tmp_path)))
+
+    def cannot(*given: Any, **named: Any) -> None:
+        raise JailError("the kernel has no Landlock")
+
+    monkeypatch.setattr("embodied.sandbox.Sandbox.load", cannot)
+    with pytest.raises(UserError, match="no Landlock"):
+        RewardCode(str(tmp_path), tier="worker").score({}, traj)
 
 
 @needs_landlock
