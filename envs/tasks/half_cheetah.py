@@ -16,6 +16,12 @@ Array = Any
 
 GROUND_M = 0.7
 """How high the torso is where its joint is 0."""
+LEGS = (
+    (((-0.5, 0.0), 3), ((0.16, -0.25), 4), ((-0.28, -0.14), 5)),
+    (((0.5, 0.0), 6), ((-0.14, -0.24), 7), ((0.13, -0.18), 8)),
+)
+"""Hind and front leg: where each joint is in the frame of the part before, along x and z in
+metres, and its place in `qpos`; the last is the ankle."""
 
 
 class HalfCheetah(Task):
@@ -60,3 +66,16 @@ class HalfCheetah(Task):
 
     def observe(self, sim: Sim, memory: Carry) -> Obs:
         return {"state": sim.xp.concat([sim.qpos[:, 1:], sim.qvel], axis=-1)}
+
+
+def ankle_heights(sim: Sim) -> Array:
+    """Of the hind and the front ankle above the ground, `(N, 2)` in metres."""
+    xp, q = sim.xp, sim.qpos
+    heights = []
+    for leg in LEGS:
+        height, lean = q[:, 1] + GROUND_M, q[:, 2]
+        for (x, z), joint in leg:
+            height = height - x * xp.sin(lean) + z * xp.cos(lean)
+            lean = lean + q[:, joint]
+        heights.append(height)
+    return xp.stack(heights, axis=1)
