@@ -25,6 +25,7 @@ CONSTANT = {
     # Gymnasium's observation: contact forces of the legs' upper parts, which touch nothing
     "ant": {27 + 6 * body + k for body in (1, 4, 7, 10) for k in range(6)},
     # Gymnasium's observation: the mass in each body's inertia, which only randomisation varies
+    "spin": {27 + 6 * body + k for body in (1, 4, 7, 10) for k in range(6)},  # the same body
     "humanoid": {45 + 10 * body + 9 for body in range(13)},
 }
 """Columns of "state" that never vary, and why."""
