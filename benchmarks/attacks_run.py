@@ -82,18 +82,18 @@ class Caged:
             INPUTS, most=WORLDS, dt=0.05, deadline_s=self.deadline_s, layers=self.layers,
             bubblewrap=self.bubblewrap,
         )  # fmt: skip
-        self.box._before = (*self.box._before, sys.executable, "-I", "-c", PRELOAD)
+        self.box.forker.before = (*self.box.forker.before, sys.executable, "-I", "-c", PRELOAD)
         self.box.load(BENIGN)
         self.box(self.inputs)
-        self.forker, worker = self.box._forker, self.worker()
+        self.forker, worker = self.box.forker.process, self.worker()
         self.usual = look(worker)
         self.known = descendants(os.getpid()) - {worker}
 
     def worker(self) -> int:
         """The worker, as it is called here; 0 where there is none."""
-        if self.box._link is None or self.box._forker is None:
+        if self.box._link is None or self.box.forker.process is None:
             return 0
-        ours = descendants(self.box._forker.pid)
+        ours = descendants(self.box.forker.process.pid)
         return next((pid for pid in ours if number_within(pid) == self.box._worker), 0)
 
     def attempt(self, attack: Attack, watch: Watch) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Caged:
 
     def clean(self, watch: Watch) -> set[str]:
         """End what is left of a program; start anew where more than a worker has ended."""
-        forker = self.box._forker
+        forker = self.box.forker.process
         broken = forker is None or forker is not self.forker or is_ending(forker.pid)
         if not broken:
             with within(LATE_S), contextlib.suppress(Stuck):

@@ -3,8 +3,7 @@
 The trainer writes readouts into memory that the worker can only read, asks over a socket, and
 copies rewards out of memory that the worker can write: nothing is parsed but fixed-size replies,
 names and bounded text. What comes back is checked here, and what goes wrong is a `CodeFault` with a
-name; the next call has a fresh worker. Workers are forked, within milliseconds, by a process that
-has read NumPy and nothing of ours.
+name; the next call has a fresh worker, see `embodied.forker`.
 
 Linux only, and fails closed: without Landlock and seccomp no code is run (`JailError`).
 """
@@ -15,21 +14,18 @@ import fcntl
 import json
 import mmap
 import os
-import select
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from embodied.errors import UserError, check_range
+from embodied.forker import START_S, Forker, receive
 from embodied.jail import LAYERS, JailError
 from embodied.reward_graph import MOST_TERMS, is_term
 from embodied.sandbox_worker import (
@@ -48,8 +44,8 @@ from embodied.sandbox_worker import (
 
 MOST_SOURCE = 64_000
 """Bytes of reward code."""
-START_S, LOAD_S = 30.0, 2.0
-"""To start Python with NumPy, and to load code or trace it."""
+LOAD_S = 2.0
+"""To load code or trace it."""
 SEALS = 0x0002 | 0x0004 | 0x0001  # no shrinking, no growing, no further seals
 FUTURE_WRITE = 0x0010
 ADD_SEALS = 1033
@@ -105,12 +101,10 @@ class Sandbox:
         """Calls, workers started, and faults by name."""
         self._task = {"inputs": self.inputs, "most": most, "dt": float(dt),
                       "memory_bytes": memory_bytes, "layers": list(layers)}  # fmt: skip
-        self._before = BUBBLE if bubblewrap else ()
+        self.forker = Forker(BUBBLE if bubblewrap else ())
         self._source = b"def reward(world, action, dt): return {}"
         self._number = 0
         self._names: tuple[str, ...] = ()
-        self._forker: subprocess.Popen | None = None
-        self._control: socket.socket | None = None
         self._link: socket.socket | None = None
         self._worker = 0
 
@@ -180,15 +174,7 @@ class Sandbox:
     def close(self) -> None:
         """End all processes."""
         self._end()
-        if self._control is not None:
-            self._control.close()
-        if self._forker is not None:
-            try:
-                self._forker.wait(2.0)
-            except subprocess.TimeoutExpired:
-                self._forker.kill()
-                self._forker.wait()
-        self._forker = self._control = None
+        self.forker.close()
 
     def __enter__(self) -> Sandbox:
         return self
@@ -208,12 +194,12 @@ class Sandbox:
             fcntl.fcntl(seen, ADD_SEALS, SEALS | FUTURE_WRITE)
             fcntl.fcntl(told, ADD_SEALS, SEALS)
             self._told = mmap.mmap(told, small, prot=mmap.PROT_READ)
-            said = self._command(self._task, [seen, told, theirs.fileno()])
+            worker = self.forker.begin(self._task, [seen, told, theirs.fileno()])
         finally:
             theirs.close()
             os.close(seen)
             os.close(told)
-        self._worker, self._link = int(said), ours
+        self._worker, self._link = worker, ours
         self._views = views(self._seen, self.inputs, self.most)
         self._number, self._names = 0, ()
         self.counts["workers"] += 1
@@ -224,7 +210,7 @@ class Sandbox:
     def _check_locked(self) -> None:
         """The worker's first word, which comes before it reads any code: whether it is locked."""
         assert self._link is not None
-        reply = _receive(self._link, REPLY.size, START_S)
+        reply = receive(self._link, REPLY.size, START_S)
         if reply and len(reply) == REPLY.size:
             _, status, _, length = REPLY.unpack(reply)
             if status == DONE:
@@ -241,64 +227,19 @@ class Sandbox:
             return 0
         self._link.close()
         self._link = None
-        return int(self._command({"end": self._worker}, []))
-
-    def _command(self, what: Mapping[str, Any], fds: list[int]) -> bytes:
-        """Tell the process that forks; a new one, where it died, knows of no workers."""
-        for _ in range(2):
-            if self._forker is None:
-                self._start()
-            assert self._control is not None
-            try:
-                socket.send_fds(self._control, [json.dumps(what).encode()], fds)
-                if said := _receive(self._control, 64, START_S):
-                    return said
-            except OSError:
-                pass
-            self._forget()
-            if "end" in what:
-                return b"0"
-        raise JailError("the process that starts workers dies")
-
-    def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        where = str(Path(__file__).resolve().parents[1])
-        boot = (
-            f"import sys; sys.path.insert(0, {where!r}); "
-            f"from embodied.sandbox_worker import run; run({theirs.fileno()})"
-        )
-        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        null = subprocess.DEVNULL
-        self._forker = subprocess.Popen(
-            [*self._before, sys.executable, "-I", "-c", boot],
-            pass_fds=[theirs.fileno()], env={**one, "PATH": os.defpath}, cwd="/",
-            stdin=null, stdout=null, stderr=null, start_new_session=True,
-        )  # fmt: skip
-        theirs.close()
-        self._control = ours
-        if _receive(ours, 16, START_S) != b"ready":
-            self._forget()
-            raise JailError("the sandbox does not start")
-
-    def _forget(self) -> None:
-        """The process that forks is dead, or to be."""
-        assert self._forker is not None and self._control is not None
-        self._control.close()
-        self._forker.kill()
-        self._forker.wait()
-        self._forker = self._control = None
+        return self.forker.end(self._worker)
 
     def _request(self, what: int, size: int, within_s: float) -> tuple[int, str]:
         """How many terms, and the text of the reply. Raises `CodeFault`."""
         assert self._link is not None
         until = time.monotonic() + within_s
-        if _receive(self._link, REPLY.size, 0.0):
+        if receive(self._link, REPLY.size, 0.0):
             raise self._fault("forged", "a reply that nobody has asked for")
         self._number += 1
         request = REQUEST.pack(self._number, what, size)
         try:
             self._link.send(request, socket.MSG_DONTWAIT)
-            reply = _receive(self._link, REPLY.size, until - time.monotonic())
+            reply = receive(self._link, REPLY.size, until - time.monotonic())
         except BlockingIOError:
             raise self._fault("forged", "it answers without having read the question") from None
         except OSError:
@@ -343,18 +284,6 @@ def _memory(size: int) -> int:
     fd = os.memfd_create("reward", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
     return fd
-
-
-def _receive(link: socket.socket, size: int, within_s: float) -> bytes | None:
-    """A message, empty where the other side has gone, or None where there is none in time."""
-    poll = select.poll()
-    poll.register(link, select.POLLIN)
-    if not poll.poll(max(0.0, 1e3 * within_s)):
-        return None
-    try:
-        return link.recv(size)
-    except ConnectionError:
-        return b""
 
 
 def _line(text: bytes) -> str:

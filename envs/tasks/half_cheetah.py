@@ -6,7 +6,7 @@ from typing import Any
 
 from embodied.random import Draw
 from embodied.sim import ModelSource, Sim
-from embodied.task import Task, Terms
+from embodied.task import Quantity, Task, Terms
 from embodied.types import Carry, Obs
 
 from .body import PLANAR, planar
@@ -32,7 +32,7 @@ class HalfCheetah(Task):
     max_steps = 1000
     instructions: tuple[str, ...] = ("run forward as fast as possible",)
     cameras = ("track",)
-    quantities = PLANAR
+    quantities: tuple[Quantity, ...] = PLANAR
 
     def __init__(self, forward_weight: float = 1.0, control_cost: float = 0.1) -> None:
         self.weights = {"forward": forward_weight, "control": -control_cost}
