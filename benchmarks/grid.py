@@ -79,8 +79,8 @@ def only(plan: Sequence[Cell], names: Iterable[str]) -> list[Cell]:
     """The cells in which the factors that are named have those values; all where none is named."""
     named = set(names)
     for factor in {factor for cell in plan for factor in cell}:
-        wanted = {cell[factor] for cell in plan if isinstance(cell[factor], str)} & named
-        plan = [cell for cell in plan if not wanted or cell[factor] in wanted]
+        wanted = {one for cell in plan if isinstance(one := cell.get(factor), str)} & named
+        plan = [cell for cell in plan if not wanted or cell.get(factor) in wanted]
     return list(plan)
 
 

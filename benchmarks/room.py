@@ -4,12 +4,13 @@ Worlds are played by the expert, by each of its flaws and by chance; `conf/env/N
 twice what was needed. Room that is never used costs memory and time, and a world that lacks it is
 a fault.
 
-    python -m benchmarks.room [--quick] [--task NAME ...]
+    python -m benchmarks.room [--quick] [--task NAME ...]     (what is known of others is kept)
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from benchmarks.harness import write_result
+from benchmarks.harness import RESULTS, write_result
 from embodied.build import make_env
 from embodied.config import CONF, compose_config, options
 
@@ -57,7 +58,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the result here, quick or not")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    figures = {}
+    path = RESULTS / "room.json"
+    figures = json.loads(path.read_text())["figures"] if path.exists() else {}
     for name in args.task:
         figures[name] = measure(name, *((1, 20) if args.quick else (2, 150)))
         print(name, figures[name], flush=True)

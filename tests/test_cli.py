@@ -225,17 +225,17 @@ def test_the_verbs_work_together(
 def test_a_users_own_task_runs_by_its_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "hop.py").write_text(
+    (tmp_path / "leap.py").write_text(
         "from embodied.envs.tasks.hopper import Hopper\n\n\n"
-        'class Hop(Hopper):\n    """Hop at half the weight."""\n\n    name = "hop"\n'
+        'class Leap(Hopper):\n    """Leap at half the weight."""\n\n    name = "leap"\n'
     )
     (tmp_path / "env").mkdir()
-    (tmp_path / "env/hop.yaml").write_text("name: hop\ntask:\n  _target_: hop.Hop\n")
+    (tmp_path / "env/leap.yaml").write_text("name: leap\ntask:\n  _target_: leap.Leap\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
     here = ["--config-dir", str(tmp_path)]
-    assert main(["train", *SMALL, "env=hop", "run_dir=mine", *here]) == 0
+    assert main(["train", *SMALL, "env=leap", "run_dir=mine", *here]) == 0
     assert main(["eval", "mine", "episodes=1", "max_steps=3"]) == 2  # code that is not ours
-    monkeypatch.setenv("EMBODIED_TRUST", "hop")
+    monkeypatch.setenv("EMBODIED_TRUST", "leap")
     assert main(["eval", "mine", "episodes=1", "max_steps=3"]) == 0
-    assert main(["eval", "random", "env=hop", "episodes=1", "max_steps=3", *here]) == 0
+    assert main(["eval", "random", "env=leap", "episodes=1", "max_steps=3", *here]) == 0
