@@ -84,6 +84,7 @@ def _parent(
     """The parent of the process that is thrown away: it waits to be ended."""
     with contextlib.suppress(BaseException):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
         os.dup2(tell, TELL)
         os.dup2(start, START)
         os.closerange(3, TELL)

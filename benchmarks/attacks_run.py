@@ -179,6 +179,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """All programs, or those that are named, one after the other."""
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # processes whose parent has ended become ours
     signal.signal(signal.SIGALRM, _stuck)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     found: dict[str, Any] = {}
     with contextlib.closing(Watch()) as watch, tempfile.TemporaryFile() as output:
         caged = None if args.plain else Caged(args.layers, args.deadline_s, args.bubblewrap)
