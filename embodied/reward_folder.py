@@ -15,8 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embodied.errors import UserError
 from embodied.gate import write_whole
+from embodied.reward_model import Needs
+from embodied.types import Trajectory
 
 CODE, RECORD = "reward.py", "reward.json"
 FORMAT = 1
@@ -46,6 +50,30 @@ class RewardFile:
         what = [self.source, self.env, self.dt, dict(self.inputs), self.graph]
         text = json.dumps(what, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def needs(self) -> Needs:
+        """The readouts that the code reads, as a reward model asks for them."""
+        names = {f"world.{name}" for name in self.inputs if name != "action"}
+        unreal = {f"world.{name}" for name in self.unreal}
+        return Needs(readouts=frozenset(names), privileged=frozenset(unreal))
+
+    def rows(self, traj: Trajectory) -> dict[str, np.ndarray]:
+        """What the code is given of every step of a rollout, `(T N, ...)` float32 by name.
+
+        Raises `UserError` for readouts of another shape than the code was written for.
+        """
+        out = {}
+        for name, inner in self.inputs.items():
+            told = traj.action_executed if name == "action" else traj.readouts[f"world.{name}"]
+            value, shape = np.asarray(told), tuple(inner)
+            if value.shape[2:] != shape:
+                raise UserError(
+                    f"reward code of env={self.env}: {name} is {shape} there and "
+                    f"{value.shape[2:]} here: write it for this env and robot"
+                )
+            out[name] = value.reshape(-1, *shape).astype(np.float32, copy=False)
+        return out
 
     def save(self, folder: Path | str) -> Path:
         """Write it to a folder. Raises `UserError` where that cannot be."""

@@ -68,12 +68,10 @@ class LaRe:
         self.path, self.returns, self.most = path, returns, episodes
         self.updates, self.batch, self.subset = updates, batch, subset
         self.graph = RewardGraph(self.file.graph)
-        names = {name: f"world.{name}" for name in self.file.inputs if name != "action"}
-        unreal = {names[name] for name in self.file.unreal}
+        read = self.file.needs
         self.needs = Needs(
-            readouts=frozenset({*names.values(), returns}), privileged=frozenset({returns, *unreal})
+            readouts=read.readouts | {returns}, privileged=read.privileged | {returns}
         )
-        self._names = names
         self.noise = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -98,17 +96,7 @@ class LaRe:
 
     def factors(self, traj: Trajectory) -> np.ndarray:
         """What the code makes of every step, `(T, N, F)`; what is not finite is 0."""
-        rows = {name: np.asarray(traj.readouts[key]) for name, key in self._names.items()}
-        rows["action"] = np.asarray(traj.action_executed)
-        flat = {}
-        for name, value in rows.items():
-            shape = tuple(self.file.inputs[name])
-            if value.shape[2:] != shape:
-                raise UserError(
-                    f"factors of env={self.file.env}: {name} is {shape} there and "
-                    f"{value.shape[2:]} here: write them for this env and robot"
-                )
-            flat[name] = value.reshape(-1, *shape).astype(np.float32, copy=False)
+        flat = self.file.rows(traj)
         told = np.stack([*self.graph(flat).values()], -1).astype(np.float32)
         return np.nan_to_num(told, posinf=0.0, neginf=0.0).reshape(*traj.shape, -1)
 

@@ -11,7 +11,6 @@ import numpy as np
 from embodied.errors import UserError, check_range, unknown
 from embodied.reward_folder import read_reward
 from embodied.reward_graph import RewardGraph
-from embodied.reward_model import Needs
 from embodied.types import ABSTAINED, SCORED, Array, Carry, Moment, Score, Trajectory
 
 TIERS = ("graph", "worker", "bubblewrap")
@@ -58,12 +57,8 @@ class RewardCode:
         self.path, self.tier, self.bound, self.deadline_s = path, tier, bound, deadline_s
         self.file = read_reward(path)
         self.value_range = (-bound, bound)
-        names = {name: f"world.{name}" for name in self.file.inputs if name != "action"}
-        self.needs = Needs(
-            readouts=frozenset(names.values()),
-            privileged=frozenset(names[name] for name in self.file.unreal),
-        )
-        self._names, self._calls, self._said = names, 0, set[str]()
+        self.needs = self.file.needs
+        self._calls, self._said = 0, set[str]()
         self._sandbox: Any = None
         if tier == "graph":
             if self.file.graph is None:
@@ -74,9 +69,7 @@ class RewardCode:
         return carry, np.zeros(mask.shape, np.float32)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
-        rows = {n: np.asarray(traj.readouts[key]) for n, key in self._names.items()}
-        rows["action"] = np.asarray(traj.action_executed)
-        flat = {name: self._flat(name, value) for name, value in rows.items()}
+        flat = self.file.rows(traj)
         parts = self._graph(flat) if self.tier == "graph" else self._run(flat)
         if not parts:  # every call failed
             value = np.full(traj.shape, np.nan, np.float32)
@@ -87,16 +80,6 @@ class RewardCode:
         status = np.where(good, SCORED, ABSTAINED).astype(np.int8)
         terms = {name: np.reshape(term, traj.shape) for name, term in parts.items()}
         return carry, Score(np.where(good, value, np.float32(0.0)), status, terms)
-
-    def _flat(self, name: str, value: np.ndarray) -> np.ndarray:
-        """Rows `(T N, ...)`, of the shape that the code was written for."""
-        shape = tuple(self.file.inputs[name])
-        if value.shape[2:] != shape:
-            raise UserError(
-                f"reward code of env={self.file.env}: {name} is {shape} there and "
-                f"{value.shape[2:]} here: write it for this env and robot"
-            )
-        return value.reshape(-1, *shape).astype(np.float32, copy=False)
 
     def _run(self, flat: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The terms by the sandbox; NaN for rows of a call that failed."""
