@@ -69,9 +69,11 @@ def defines(target: str) -> bool:
 
 
 def find_target(cfg: Any) -> str | None:
-    """The first `_target_` of a YAML: of itself, or of the task or stepper inside."""
+    """The first `_target_` of a YAML: of itself, or of the task, world or stepper inside."""
     if not isinstance(cfg, DictConfig):
         return None
+    if "world" in cfg:
+        return find_target(cfg._get_node("world"))
     if "_target_" in cfg:
         return str(cfg["_target_"])
     inner = (find_target(cfg._get_node(key)) for key in cfg)

@@ -17,6 +17,7 @@ from gymnasium.vector.utils import batch_space
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.random import world_seeds
+from embodied.text_space import texts
 from embodied.types import Array, Obs, Step
 
 Seed = int | Sequence[int] | np.ndarray | None
@@ -132,7 +133,9 @@ class GymView(gym.vector.VectorEnv):
 
     def _actions(self, actions: Any) -> np.ndarray:
         """Actions `(N, A)`; those of worlds that this step starts anew do not matter."""
-        actions, want = np.asarray(actions), self.action_space.shape
+        text = isinstance(self.single_action_space, gym.spaces.Text)
+        actions = texts(list(actions)) if text else np.asarray(actions)
+        want = (self.num_envs,) if text else self.action_space.shape
         if actions.shape != want:
             raise ValueError(f"actions have shape {actions.shape}, expected {want}")
         if self.mode is AutoresetMode.DISABLED and self._ended.any():
@@ -140,7 +143,7 @@ class GymView(gym.vector.VectorEnv):
                 f"the episodes of worlds {np.flatnonzero(self._ended).tolist()} have ended: "
                 'reset(options={"reset_mask": mask}) them'
             )
-        return actions.reshape(self.num_envs, -1)
+        return actions if text else actions.reshape(self.num_envs, -1)
 
     def _put(self, obs: Obs, mask: np.ndarray) -> None:
         for key, value in obs.items():
@@ -197,10 +200,13 @@ class SingleEnv(gym.Env):
         return self._first(self.env.reset(seed=seeds)), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        shape = self.action_space.shape
-        if np.shape(action) != shape:
-            raise ValueError(f"the action has shape {np.shape(action)}, expected {shape}")
-        step = self.env.step(np.reshape(action, (1, -1)))
+        if isinstance(self.action_space, gym.spaces.Text):
+            step = self.env.step(texts([action]))
+        else:
+            shape = self.action_space.shape
+            if np.shape(action) != shape:
+                raise ValueError(f"the action has shape {np.shape(action)}, expected {shape}")
+            step = self.env.step(np.reshape(action, (1, -1)))
         success = bool(step.success[0])
         info = {"success": success, "is_success": success, "fault": int(step.fault[0])}
         terms = {name: float(value[0]) for name, value in step.reward_terms.items()}

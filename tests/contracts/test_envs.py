@@ -17,7 +17,11 @@ from embodied.env import Stepper, TaskEnv
 from embodied.gym_view import GymView
 from embodied.types import ACTION_FAULT, Step
 
-ENVS = options("env")
+STEPPERS = {
+    name: OmegaConf.load(CONF / "env" / f"{name}.yaml").get("stepper") for name in options("env")
+}
+ENVS = [name for name, stepper in STEPPERS.items() if "world" not in (stepper or {})]
+"""Those of numbers: `test_text_worlds` has the others."""
 GIVEN = {"gym": ["env.id=Pendulum-v1"]}
 """What an env asks the user for."""
 TASKS = [name for name in ENVS if "task" in OmegaConf.load(CONF / "env" / f"{name}.yaml")]

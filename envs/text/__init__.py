@@ -1,0 +1,1 @@
+"""Worlds of text: games, households, laboratories, databases, libraries. One file each."""

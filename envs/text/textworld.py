@@ -1,0 +1,137 @@
+"""TextWorld (Côté et al. 2018, arXiv 1806.11532): houses with a quest, made as they are needed.
+
+The task is a number: it seeds the house, its objects, the quest and the words. A game is compiled
+once (half a second) and kept in a folder. Nothing the game's author knows is shown: no list of
+commands, no hint of the plan but what the objective says.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embodied.errors import UserError, check_range
+from embodied.text_world import Turn
+
+TRIES = 100
+"""Seeds that are tried for one task until the quest has its length."""
+MOST_LETTERS = 100
+"""Of a command: the interpreter is C and crashes on longer ones, and on what is not ASCII."""
+
+
+class TextWorldGame:
+    """A house of `rooms` rooms with `objects` things, and a quest of `quest_length` commands.
+
+    With `theme` "house" rooms and things are called what they are, with "basic" they have plain
+    letters. A subgoal is what each command of the quest changes (a thing is held, a chest is open,
+    the player is in a room), verified in the game's own facts; one that holds from the start counts
+    once those before it are reached. Games are kept in the folder `games`
+    (by default in the user's cache). Raises `UserError` where no such quest exists.
+    """
+
+    max_turns = 20
+    tells = ()
+
+    def __init__(
+        self,
+        rooms: int = 2,
+        objects: int = 3,
+        quest_length: int = 4,
+        theme: str = "house",
+        games: str | None = None,
+    ) -> None:
+        check_range("env", 1, rooms=rooms, objects=objects, quest_length=quest_length)
+        self.size = (rooms, objects, quest_length)
+        self.theme = theme
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = Path(games) if games else cache / "embodied" / "textworld"
+        self.folder = folder / f"w{rooms}-o{objects}-q{quest_length}-{theme}"
+        self._env: Any = None
+        self._walkthrough: list[str] = []
+        self._goals: list[frozenset] = []
+        self._reached: set[int] = set()
+        self._held: set[int] = set()  # subgoals that are facts from the start
+
+    def reset(self, seed: int) -> Turn:
+        import textworld
+
+        file = self.folder / f"{seed}.z8"
+        if not file.exists():
+            self._make(seed, file)
+        self.close()
+        self._env = textworld.start(str(file), textworld.EnvInfos(last_action=True))
+        state = self._env.reset()
+        game = state["game"]
+        self._walkthrough = list(game.metadata["walkthrough"])
+        actions = [action for quest in game.quests for action in quest.win_events[0].actions]
+        self._goals = [frozenset(action.added) for action in actions]
+        self._reached, facts = set(), set(state["_facts"])
+        self._held = {k for k, goal in enumerate(self._goals) if goal <= facts}
+        text = _plain(state.feedback)
+        return self._turn(text[max(0, text.find(game.objective[:40])) :], state, True)
+
+    def step(self, action: str) -> Turn:
+        plain = "".join(letter for letter in action if letter.isascii() and letter.isprintable())
+        state, _, _ = self._env.step(" ".join(plain.split())[:MOST_LETTERS] or "?")
+        return self._turn(_plain(state.feedback), state, "- succeeded]" in state.raw)
+
+    def gold(self) -> list[str]:
+        return list(self._walkthrough)
+
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def _turn(self, text: str, state: Any, valid: bool) -> Turn:
+        facts = set(state["_facts"])
+        for k, goal in enumerate(self._goals):
+            if goal <= facts and (k not in self._held or len(self._reached) >= k):
+                self._reached.add(k)
+        won, lost = bool(state["won"]), bool(state["lost"])
+        if won:  # the last change ends the game before its facts are told
+            self._reached = set(range(len(self._goals)))
+        reached, subgoals = len(self._reached), len(self._goals)
+        return Turn(text, won or lost, won, valid, float(won), reached, subgoals)
+
+    def _make(self, seed: int, file: Path) -> None:
+        """Generate and compile a game, whole or not at all."""
+        import textworld
+        from textworld.generator import compile_game, make_game
+        from textworld.generator.chaining import QuestGenerationError
+
+        rooms, objects, length = self.size
+        for attempt in range(TRIES):
+            options = textworld.GameOptions()
+            options.nb_rooms, options.nb_objects, options.quest_length = rooms, objects, length
+            options.grammar.theme = self.theme
+            options.seeds = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0] >> 1)
+            try:
+                game = make_game(options)
+            except QuestGenerationError:
+                continue
+            if len(game.metadata["walkthrough"]) == length:
+                break
+        else:
+            raise UserError(
+                f"env: no quest of {length} commands in {rooms} rooms, {objects} things"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            options.path = f"{folder}/game.z8"
+            compile_game(game, options)
+            for kind in ("ni", "json", "z8"):  # the last says that all are there
+                part = Path(folder) / f"game.{kind}"
+                if part.exists():
+                    part.replace(file.with_suffix(f".{kind}"))
+
+
+def _plain(feedback: str) -> str:
+    """What the game says, without its status line, its prompt and its empty lines."""
+    text = feedback.split("\n>")[0].split("Would you like to RESTART")[0]
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
