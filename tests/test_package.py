@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,8 +54,8 @@ def test_constraints_pin_every_dependency() -> None:
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     project = SETTINGS["project"]
     needed = sum(project["optional-dependencies"].values(), project["dependencies"])
-    names = {need.split(">")[0].split("=")[0].strip() for need in needed}
-    assert names - pinned == set()
+    names = {re.split(r"[\[>=<]", need)[0].strip() for need in needed}
+    assert names - pinned == {"embodied-rl"}  # the extras name each other
 
 
 @pytest.mark.parametrize("name", ["envs", "agents", "reward_models"])

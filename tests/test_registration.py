@@ -31,7 +31,8 @@ def test_both_checkers_pass(name: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_env(env.unwrapped, skip_render_check=True)
-        sb3_check_env(env.unwrapped)
+        if not isinstance(env.action_space, gym.spaces.Text):  # SB3 knows no texts
+            sb3_check_env(env.unwrapped)
     said = [str(warning.message) for warning in caught]
     assert [line for line in said if not any(part in line for part in EXPECTED)] == []
     env.close()

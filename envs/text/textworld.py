@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,10 @@ class TextWorldGame:
         if not file.exists():
             self._make(seed, file)
         self.close()
-        self._env = textworld.start(str(file), textworld.EnvInfos(last_action=True))
-        state = self._env.reset()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its interpreter's, about games that are not its own
+            self._env = textworld.start(str(file), textworld.EnvInfos(last_action=True))
+            state = self._env.reset()
         game = state["game"]
         self._walkthrough = list(game.metadata["walkthrough"])
         actions = [action for quest in game.quests for action in quest.win_events[0].actions]

@@ -71,7 +71,9 @@ def test_an_option_composes_and_its_targets_exist(file: Path) -> None:
         target = get_object(node["_target_"])
         parameters = inspect.signature(target).parameters
         core = {"weight", "shaping", "every", "late", "threshold", "bonus", "clip"}  # its own keys
-        assert node.keys() - {"_target_"} - core <= parameters.keys(), node["_target_"]
+        assert node.keys() - {"_target_", "_recursive_"} - core <= parameters.keys(), node[
+            "_target_"
+        ]
 
 
 @pytest.mark.parametrize("file", in_group("tuned"), ids=option)
@@ -98,7 +100,7 @@ def test_reward_models_compose_with_each_other() -> None:
 def own_target(file: Path) -> str:
     """The dotted name of what an option builds."""
     first = next(targets(OmegaConf.to_container(OmegaConf.load(file))))
-    return str(first["_target_"])
+    return str(first.get("world", first)["_target_"])  # of a text env, the world that it runs
 
 
 @pytest.mark.parametrize(
@@ -121,11 +123,19 @@ def test_an_option_has_a_source_and_a_test(file: Path) -> None:
     assert found, f"no {folder.relative_to(ROOT)}/test_{source.name} for {option(file)}"
 
 
-MARKS = {"envs/tasks": {"name"}, "agents": {"update", "learn"}, "reward_models": {"score"}}
-"""What tells a task, an agent and a reward model from parts of one: any of these in its class."""
+MARKS = {
+    "envs/tasks": {"name"},
+    "envs/text": {"gold"},
+    "agents": {"update", "learn"},
+    "reward_models": {"score"},
+}
+"""What tells a task, a text world, an agent and a reward model from parts of one: any of these in
+its class."""
 
 
-@pytest.mark.parametrize(("folder", "group"), list(zip(MARKS, NAMED_FOR_THE_FILE, strict=True)))
+@pytest.mark.parametrize(
+    ("folder", "group"), list(zip(MARKS, ("env", *NAMED_FOR_THE_FILE), strict=True))
+)
 def test_every_source_is_an_option(folder: str, group: str) -> None:
     """A file whose public class is named for it can be chosen by that name."""
     for source in (ROOT / folder).glob("*.py"):
