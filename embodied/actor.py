@@ -29,7 +29,9 @@ from embodied.env import Stepper, TaskEnv
 from embodied.errors import UserError, unknown
 from embodied.run import Run, load_policy, open_run
 from embodied.task import Task
-from embodied.types import Carry, Obs
+from embodied.text_env import TextEnv
+from embodied.text_policies import Gold, Human
+from embodied.types import ActionSpec, Carry, Obs
 
 ROWS = 16
 
@@ -77,9 +79,11 @@ def find_actor(who: str, overrides: Sequence[str] = (), trust_pickle: bool = Fal
     """
     kind, _, flaw = who.partition(":")
     if kind == "expert":
-        return Actor(who, lambda env: Expert(env, flaw or None))
+        return Actor(who, lambda env: _expert(env, flaw or None))
     if who == "random":
         return Actor(who, Chance)
+    if who == "human":
+        return Actor(who, _human)
     if who.endswith(".zip"):
         return _sb3(Path(who), trust_pickle)
     run = open_run(who)
@@ -88,7 +92,26 @@ def find_actor(who: str, overrides: Sequence[str] = (), trust_pickle: bool = Fal
         print(f"passed over: {line}", file=sys.stderr)
     manifest = json.loads((run.checkpoint.path / "manifest.json").read_bytes())
     name = f"{run.checkpoint.path.name}@{manifest['sha256'][:12]}"
-    return Actor(name, lambda env: InBlocks(load_policy(run, env)), run)
+    return Actor(name, lambda env: _in_blocks(load_policy(run, env)), run)
+
+
+def _in_blocks(policy: Policy) -> Policy:
+    """A policy that speaks keeps what it has read of each world: it is asked about all at once."""
+    return policy if getattr(policy, "speaks", False) else InBlocks(policy)
+
+
+def _human(env: Stepper) -> Policy:
+    if not isinstance(env, TextEnv):
+        raise UserError(f"{env.name}: only a world of text can be talked to")
+    return Human()
+
+
+def _expert(env: Stepper, flaw: str | None) -> Policy:
+    if not isinstance(env, TextEnv):
+        return Expert(env, flaw)
+    if flaw is not None:
+        raise UserError(f"{env.name}: the gold actions have no flaw {flaw!r}")
+    return Gold(env)
 
 
 def _sb3(path: Path, trust_pickle: bool) -> Actor:
@@ -157,7 +180,8 @@ class Expert:
         flaws = [known.name for known in env.task.flaws]
         if flaw is not None and flaw not in flaws:
             raise unknown(f"flaw of {env.name}'s expert", flaw, flaws)
-        self.env, self.flaw, self.action_spec = env, flaw, env.action_spec
+        self.env, self.flaw = env, flaw
+        self.action_spec: ActionSpec | None = env.action_spec
 
     def carry(self, num_worlds: int) -> Carry:
         return {}

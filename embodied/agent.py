@@ -12,16 +12,20 @@ class Policy(Protocol):
     """Maps observations to actions in physical units, and owns all it needs to do so.
 
     Normalisers are its own buffers; `action_spec` travels with it. What it remembers between
-    steps is the carry, which the collector masks at episode starts and saves.
+    steps is the carry, which the collector masks at episode starts and saves. One that has more to
+    tell of its last actions (tokens, how likely they were) has it in `extras`, `(N,)` each, which
+    become those of the trajectory.
     """
 
-    action_spec: ActionSpec
+    action_spec: ActionSpec | None
 
     def carry(self, num_worlds: int) -> Carry:
         """The carry at an episode's start, `(N, ...)` each (empty without memory)."""
 
     def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, Array]:
-        """Actions `(N, A)` float32 for NumPy observations `(N, ...)`; the mode where `greedy`."""
+        """Actions `(N, A)` float32 for NumPy observations `(N, ...)`; the mode where `greedy`.
+
+        A policy that speaks gives texts `(N,)`."""
 
 
 class Agent(Protocol):
@@ -33,7 +37,8 @@ class Agent(Protocol):
     """
 
     gamma: float
-    rollout_steps: int
+    rollout_steps: int | None
+    """None: one whole episode of every world."""
     progress: float
     """Share of the run that is done, 0 to 1, set before every update."""
 

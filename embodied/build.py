@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -45,17 +46,25 @@ def make_env(
     return kind(task, sim, cfg.env.max_steps, seed, first_world, randomise)
 
 
-def make_rewards(cfg: DictConfig, env: Stepper, gamma: float) -> Rewards:
-    """All reward models of a run, shaped and weighted as configured."""
+def make_rewards(
+    cfg: DictConfig, env: Stepper, gamma: float, agent: Agent | None = None
+) -> Rewards:
+    """All reward models of a run, shaped and weighted as configured.
+
+    One that takes `language` is given a function that returns the language model of the agent.
+    """
     channels = {}
     for name, node in (cfg.get("reward_model") or {}).items():
         options = {k: node[k] for k in _CHANNEL_KEYS if k in node}
         _check_kinds(Channel, options, f"reward_model.{name}")
-        channels[name] = Channel(name, make_reward_model(cfg, env, name), **options)
+        model = make_reward_model(cfg, env, name, agent)
+        channels[name] = Channel(name, model, whole=_whole(agent), **options)
     return Rewards(channels, env.num_worlds, gamma)
 
 
-def make_reward_model(cfg: DictConfig, env: Stepper, name: str) -> RewardModel:
+def make_reward_model(
+    cfg: DictConfig, env: Stepper, name: str, agent: Agent | None = None
+) -> RewardModel:
     """One reward model by its name in the configuration, without its shaping."""
     node = cfg.reward_model[name]
     rest = OmegaConf.create({k: v for k, v in node.items() if k not in _CHANNEL_KEYS})
@@ -64,8 +73,23 @@ def make_reward_model(cfg: DictConfig, env: Stepper, name: str) -> RewardModel:
         "observation_space": env.observation_space,
         "proprio_size": getattr(task, "proprio_size", None),
         "instructions": getattr(task, "instructions", ()),
+        "language": partial(_language, agent),
     }
     return make(rest, offered)
+
+
+def _whole(agent: Agent | None) -> bool:
+    """Whether an agent learns from whole episodes."""
+    return agent is not None and getattr(agent, "rollout_steps", 1) is None
+
+
+def _language(agent: Agent | None) -> Any:
+    """The language model of an agent. Raises `UserError` where it has none."""
+    if agent is None or not hasattr(type(agent), "language"):
+        raise UserError(
+            "this reward model needs an agent that speaks: agent=gigpo, grpo, rloo, ..."
+        )
+    return agent.language  # type: ignore[attr-defined]
 
 
 def make_collector(cfg: DictConfig, env: Stepper, agent: Agent, rewards: Rewards) -> Collector:
@@ -124,8 +148,11 @@ _KINDS = {
 
 def _check_kinds(function: Any, options: Mapping[str, Any], where: str) -> None:
     """Refuse an option whose parameter is annotated with plain types, none of them its own."""
+    line = reversed(function.__mro__) if inspect.isclass(function) else ()
     try:
-        hints = get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        hints: dict[str, Any] = {}
+        for part in [vars(kind).get("__init__") for kind in line] or [function]:
+            hints |= get_type_hints(part) if inspect.isfunction(part) else {}
     except (NameError, TypeError):
         return  # annotated with names that cannot be looked up: its author's to check
     for name, value in options.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,10 +34,11 @@ class Episodes:
         """Leave the running episodes out of the figures: they were cut short on purpose."""
         self._partial[:] = True
 
-    def add(self, step: Step, done: np.ndarray) -> None:
+    def add(self, step: Step, done: np.ndarray, live: np.ndarray | None = None) -> None:
+        """Take in a step; of the worlds that are `live` where some rest (they pay nothing)."""
         totals = self._totals
         totals["return"] += step.reward
-        totals["length"] += 1.0
+        totals["length"] += 1.0 if live is None else live
         np.maximum(totals["success"], step.success, out=totals["success"])
         for name, value in step.reward_terms.items():
             if f"term/{name}" not in totals:
@@ -102,8 +104,9 @@ class Collector:
         self._carry: Carry = {}
         self._is_first = np.ones(env.num_worlds, bool)
         self._episode_step = np.zeros(env.num_worlds, np.int64)
+        self._fresh = False  # all worlds have just begun
 
-    def start(self, policy: Policy) -> None:
+    def start(self, policy: Policy, stagger: bool = True) -> None:
         """Begin episodes in all worlds.
 
         Raises `UserError` where a reward model cannot begin, or needs what the env does not give.
@@ -113,7 +116,7 @@ class Collector:
         for name in self.rewards.readouts - given:
             if not name.startswith("term/"):  # those are known after a step
                 raise no_readout(name, given)
-        if self.stagger and self.env.stagger():
+        if self.stagger and stagger and self.env.stagger():
             self.episodes.skip_current()
         self._carry = policy.carry(self.env.num_worlds)
         self._is_first[:] = True
@@ -124,14 +127,19 @@ class Collector:
             for camera, size in self.rewards.cameras.items()
         }
         self.rewards.begin(Moment(self._obs, images, self.env.instructions))
+        self._fresh = True
 
-    def collect(self, policy: Policy, steps: int) -> Trajectory:
-        """The next `steps` steps of all worlds, with rewards.
+    def collect(self, policy: Policy, steps: int | None) -> Trajectory:
+        """The next `steps` steps of all worlds, with rewards; or, for None, one whole episode of
+        each: see `collect_episodes`.
 
         Raises `UserError` when too many steps fault, or a reward model cannot judge too many.
         """
+        if steps is None:
+            return self.collect_episodes(policy)
         if self._obs is None:
             self.start(policy)
+        self._fresh = False
         env, rollout = self.env, Rollout(self.env, steps, self.rewards)
         obs, carry = self._obs, self._carry
         assert obs is not None
@@ -153,9 +161,42 @@ class Collector:
         self._obs, self._carry = obs, carry
         return self._labelled(rollout.trajectory(obs, self.steps), rollout)
 
+    def collect_episodes(self, policy: Policy) -> Trajectory:
+        """One whole episode of every world, `(T, N)` with T the longest of them.
+
+        All begin anew. A world whose episode is over rests until the others' are: its further rows
+        are not `valid`, and pay nothing. Raises `UserError` as `collect` does.
+        """
+        if not self._fresh:
+            self.start(policy, stagger=False)
+        env, self._fresh = self.env, False
+        rollout = Rollout(env, env.max_steps, self.rewards)
+        obs, carry, made = self._obs, self._carry, 0
+        assert obs is not None
+        live = np.ones(env.num_worlds, bool)
+        while live.any():
+            t, worlds = made, np.flatnonzero(live)
+            mine, chosen = policy.act(_rows(carry, worlds), _rows(obs, worlds))
+            action = np.zeros((env.num_worlds, *chosen.shape[1:]), chosen.dtype)
+            action[worlds] = chosen
+            for key, value in mine.items():
+                carry[key][worlds] = value
+            age = np.full(env.num_worlds, t)
+            rollout.before(t, obs, action, np.full(env.num_worlds, t == 0), age)
+            rollout.tell(t, worlds, getattr(policy, "extras", {}))
+            step = _only(env.step(action), live)
+            done = step.terminated | step.truncated
+            rollout.live[t] = live
+            rollout.after(t, step, done)
+            self.episodes.add(step, done, live)
+            obs, live, made = step.obs, live & ~done, made + 1
+        rollout.cut(made)
+        self._is_first[:] = True
+        return self._labelled(rollout.trajectory(obs, self.steps), rollout)
+
     def _labelled(self, traj: Trajectory, seen: Seen) -> Trajectory:
         """A rollout with rewards, counted and checked."""
-        self.steps += traj.shape[0] * self.env.num_worlds
+        self.steps += traj.reward.size if traj.due is None else int(traj.due.sum())
         self._check_faults(seen.fault)
         before = dict(self.rewards.counts)
         self.rewards.label(traj, seen.episode_step)
@@ -224,6 +265,25 @@ class Collector:
         self._carry = {k: np.array(v) for k, v in state["carry"].items()}
         self._is_first = np.array(state["is_first"])
         self._episode_step = np.array(state["episode_step"])
+
+
+def _rows(values: dict[str, Array], which: Array) -> dict[str, Array]:
+    return {key: value[which] for key, value in values.items()}
+
+
+def _only(step: Step, live: Array) -> Step:
+    """A step as it is for the worlds that are live; the others rest."""
+    if live.all():
+        return step
+    return replace(
+        step,
+        reward=np.where(live, step.reward, 0.0),
+        reward_terms={name: np.where(live, v, 0.0) for name, v in step.reward_terms.items()},
+        terminated=step.terminated & live,
+        truncated=step.truncated & live,
+        success=step.success & live,
+        fault=np.where(live, step.fault, 0).astype(np.int8),
+    )
 
 
 def _restart(carry: Carry, policy: Policy, done: Array) -> Carry:

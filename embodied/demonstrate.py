@@ -11,13 +11,17 @@ import numpy as np
 from rich.console import Console
 
 from embodied.actor import find_actor
+from embodied.agent import Policy
 from embodied.arguments import settings
 from embodied.build import make_env
+from embodied.conversations import converse, write_conversations
 from embodied.dataset import Dataset, Episode
 from embodied.env import TaskEnv
 from embodied.errors import UserError
 from embodied.lerobot import write_dataset
 from embodied.record import record
+from embodied.text_env import TextEnv
+from embodied.text_policies import Gold
 
 DEFAULTS = {
     "out": str,
@@ -42,8 +46,9 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     `sources` is a list as `[expert,expert:slow*2,runs/mine*0.5]` (see `embodied.demonstrators`):
     the numbers, 1 where not given, are shares of `episodes`; without `episodes` they are counts.
     With `successes` episodes that do not end in success are replaced by others of the same source.
-    Recording goes on for `after_success` steps after the first success. Raises `UserError` for bad
-    input, before anything is written.
+    Recording goes on for `after_success` steps after the first success. Of worlds of text `out` is
+    a file, lines of JSON (see `embodied.conversations`), and gold actions are the expert. Raises
+    `UserError` for bad input, before anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
     if not wanted["out"]:
@@ -61,6 +66,10 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     sources = [name for name, count in counts.items() for _ in range(count)]
     cfg = worlds.worlds(overrides, config_dir)
     env = make_env(cfg, num_envs=min(wanted["num_envs"], len(sources)), seed=wanted["seed"])
+    if isinstance(env, TextEnv):
+        players: dict[str, Policy] = dict.fromkeys(("expert", "varied"), Gold(env))
+        players |= {name: actor.policy(env) for name, actor in actors.items()}
+        return _talks(env, counts, players, out, wanted)
     if not isinstance(env, TaskEnv):
         raise UserError(f"{env.name} is no task: only tasks can be recorded")
     policies = {name: actor.policy(env) for name, actor in actors.items()}
@@ -78,6 +87,28 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
         raise UserError(f"every episode {why}: nothing was written")
     write_dataset(out, dataset)
     _print(counts, dataset)
+    print(f"wrote {out}")
+
+
+def _talks(
+    env: TextEnv, counts: dict[str, int], players: dict[str, Policy], out: Path, wanted: Any
+) -> None:
+    """Record conversations with text worlds, as lines of JSON."""
+    told, seed = [], wanted["seed"]
+    for name, count in counts.items():
+        if name not in players:
+            raise UserError(f"sources={name}: in a world of text expert or a run speaks")
+        source = "expert" if name == "varied" else name  # the gold actions come in one way
+        found = converse(env, players[name], range(seed, seed + count), source)
+        told += [one for one in found if one.success or not wanted["successes"]]
+        seed += count
+    env.close()
+    if not told:
+        raise UserError("no episode succeeded: nothing was written")
+    write_conversations(out, told)
+    share = sum(one.success for one in told) / len(told)
+    turns = sum(map(len, told)) / len(told)
+    print(f"{len(told)} conversations, {turns:.1f} turns each, {share:.0%} succeeded")
     print(f"wrote {out}")
 
 

@@ -40,8 +40,8 @@ class DeviceCollector(Collector):
     captures = True
     """Whether steps become a CUDA graph, where there is CUDA: one cannot look into it."""
 
-    def start(self, policy: Policy) -> None:
-        super().start(policy)
+    def start(self, policy: Policy, stagger: bool = True) -> None:
+        super().start(policy, stagger)
         self._begin()
 
     def _begin(self) -> None:
@@ -54,7 +54,9 @@ class DeviceCollector(Collector):
         self._loop: _Loop | None = None
         self._how: tuple[Any, ...] = ()
 
-    def collect(self, policy: Policy, steps: int) -> Trajectory:
+    def collect(self, policy: Policy, steps: int | None) -> Trajectory:
+        if steps is None:
+            return self.collect_episodes(policy)
         if self._obs is None:
             self.start(policy)
         loop, how = self._loop, (policy, steps, getattr(policy, "at_random", False))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from embodied.build import make_agent, make_env, make_reward_model
 from embodied.checkpoint import save_checkpoint
 from embodied.config import compose_config, resolved
+from embodied.conversations import Conversation, read_conversations
 from embodied.dataset import Dataset, Episode
 from embodied.env import Stepper
 from embodied.errors import UserError, unknown
@@ -35,11 +36,12 @@ HEALTHY = (0.3, 0.8)
 def imitate(
     overrides: Sequence[str] = (),
     config_dir: str | Path | None = None,
-    dataset: Dataset | None = None,
+    dataset: Any = None,
 ) -> tuple[Path, dict[str, float]]:
     """Fit an agent to demonstrations as configured; the run directory and the fit's figures.
 
-    `dataset` is what is learned from in place of reading the configured one. Raises `UserError`
+    `dataset` is what is learned from in place of reading the configured one: a `Dataset`, or for an
+    agent that speaks conversations. Raises `UserError`
     before anything is written.
     """
     for text in overrides:
@@ -55,7 +57,8 @@ def imitate(
     agent: Any = make_agent(cfg, env)
     if not hasattr(agent, "fit"):
         raise UserError(f"{cfg.agent['_target_']} does not learn from demonstrations: agent=bc")
-    data, progress = _material(cfg, env, dataset)
+    speaks = getattr(agent, "learns_from", "") == "conversations"
+    data, progress = _talks(cfg, env, dataset) if speaks else _material(cfg, env, dataset)
     rows: list[dict[str, float]] = []
     figures = agent.fit(data, progress, lambda row: rows.append(dict(row)))
     _write(path, cfg, env, rows, figures, data)
@@ -83,6 +86,23 @@ def is_expert(episode: Episode) -> bool:
     source, *more = episode.source.split(":")
     flawless = source in ("expert", "varied") and not more or source == "noisy" and len(more) < 2
     return episode.succeeded and flawless
+
+
+def _talks(
+    cfg: DictConfig, env: Stepper, told: list[Conversation] | None
+) -> tuple[list[Conversation], None]:
+    """The conversations that are learned from."""
+    if cfg.weights == "ra_bc":
+        raise UserError("weights=ra_bc is for demonstrations of states: weights=none or oracle")
+    told = read_conversations(cfg.dataset) if told is None else told
+    others = {one.env for one in told} - {"", env.name}
+    if others:
+        raise UserError(f"{cfg.dataset} is of env={sorted(others)[0]}, not of {env.name}")
+    if cfg.weights == "oracle":
+        told = [one for one in told if one.success]
+        if not told:
+            raise UserError(f"weights=oracle: no conversation of {cfg.dataset} succeeded")
+    return told, None
 
 
 def _material(
@@ -133,7 +153,7 @@ def _write(
     env: Stepper,
     rows: Sequence[Mapping[str, float]],
     figures: Mapping[str, float],
-    data: Dataset,
+    data: Sized,
 ) -> None:
     """What the run is made of, and how the fit went."""
     header = {

@@ -39,23 +39,8 @@ class LocalModel:
         cache: str | None = None,
         threads: int | None = None,
     ) -> None:
-        if find_spec("transformers") is None:
-            raise UserError("a model of your own needs transformers: pip install 'embodied-rl[lm]'")
-        from safetensors import SafetensorError
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
         self.path, self.device, self.deadline_s = str(path), usable_device(device), deadline_s
-        if not (Path(path) / "config.json").is_file():
-            raise UserError(f"{path} holds no model: there is no config.json in it")
-        if not list(Path(path).glob("*.safetensors")):
-            raise UserError(f"{path}: its weights are no safetensors, and nothing else is read")
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(self.path, local_files_only=True)
-            model: Any = AutoModelForCausalLM.from_pretrained(
-                self.path, local_files_only=True, use_safetensors=True
-            )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+        model, self.tokenizer = read_checkpoint(path)
         self.model = model.to(self.device).eval()
         self.revision = _digest(Path(path))
         self.cache = ReplyCache(cache) if cache else None
@@ -164,6 +149,31 @@ class LocalModel:
 
     def _room(self) -> int:
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+
+def read_checkpoint(path: str | Path) -> tuple[Any, Any]:
+    """The causal language model and the tokenizer in a folder, as `save_pretrained` writes them.
+
+    Weights are safetensors, and no code that came with them is run. Raises `UserError` for a folder
+    that holds no such model.
+    """
+    if find_spec("transformers") is None:
+        raise UserError("a model of your own needs transformers: pip install 'embodied-rl[lm]'")
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not (Path(path) / "config.json").is_file():
+        raise UserError(f"{path} holds no model: there is no config.json in it")
+    if not list(Path(path).glob("*.safetensors")):
+        raise UserError(f"{path}: its weights are no safetensors, and nothing else is read")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            str(path), local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+    return model, tokenizer
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`embodied play`: watch a policy, as a video or in MuJoCo's viewer."""
+"""`embodied play`: watch a policy, as a video, in MuJoCo's viewer, or as talks with text worlds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from embodied.build import make_env
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.evaluate import can_succeed
+from embodied.talk import play_talks
+from embodied.text_env import TextEnv
 from embodied.types import FAULTS, Step
 from embodied.video import Video, draw_cell, grid, with_header
 
@@ -45,7 +47,7 @@ def play(who: str, arguments: Sequence[str] = (), config_dir: str | Path | None 
 
     Raises `UserError` for bad input or where nothing can be rendered; then no file is written.
     """
-    wanted, overrides = settings(arguments, DEFAULTS)
+    wanted, overrides = settings(arguments, DEFAULTS, ("reward_model",))
     if wanted["max_steps"]:
         overrides.append(f"env.max_steps={wanted['max_steps']}")
     if wanted["viewer"] and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -53,6 +55,13 @@ def play(who: str, arguments: Sequence[str] = (), config_dir: str | Path | None 
     size = _size(wanted["size"])
     actor = find_actor(who, overrides, wanted["trust_pickle"])
     cfg = actor.worlds(overrides, config_dir)
+    if "world" in (cfg.env.get("stepper") or {}):
+        cfg.env.group, count = 1, 1 if who == "human" else wanted["episodes"]
+        env = make_env(cfg, num_envs=count, seed=wanted["seed"])
+        assert isinstance(env, TextEnv)
+        play_talks(actor, cfg, env, wanted["greedy"], wanted["out"])
+        env.close()
+        return 0
     count = 1 if wanted["viewer"] else min(wanted["num_envs"], wanted["episodes"])
     env = make_env(cfg, num_envs=count, seed=wanted["seed"])
     policy = actor.policy(env)

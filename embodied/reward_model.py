@@ -52,6 +52,10 @@ class RewardModel(Protocol):
     A model that looks at readouts alone, never at observations, says `blind = True`: a rollout on a
     GPU then leaves those where they are.
 
+    A combiner looks at what other models of the run pay rather than at states: it has `over`, their
+    names, is asked after them, and finds their terms in `traj.reward_terms`. These count through it
+    alone.
+
     A model that learns has `fit(dataset, others)`, `save(path)` and a `path` it was loaded from;
     one that must not be trained on before it is audited says so by `learned = True`. One that
     learns while a policy is trained has `learn(traj) -> figures`, which is given every rollout
@@ -113,6 +117,7 @@ class Channel:
     threshold: float | None = None
     bonus: float = 1.0
     clip: float = 1.0
+    whole: bool = False  # rollouts are whole episodes, so a model may look at all of one
     carry: Carry = field(default_factory=dict)
     last: Array | None = None  # (N,) the value held from the last query
 
@@ -125,8 +130,11 @@ class Channel:
         check_range(key, 0, clip=self.clip, late=self.late)
         if model.kind not in KINDS:
             raise UserError(f"{key}: kind {model.kind!r} is none of {', '.join(KINDS)}")
-        if not model.causal or model.scope != "step":
-            raise UserError(f"{key}: only a causal, step-wise model can be learned from online")
+        if not self.whole and (not model.causal or model.scope != "step"):
+            raise UserError(
+                f"{key}: only a causal, step-wise model can be learned from online "
+                "(an agent that speaks learns from whole episodes)"
+            )
         if model.needs.stride % self.every:
             raise UserError(
                 f"{key}.every={self.every}: it remembers states {model.needs.stride} steps apart, "

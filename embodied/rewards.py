@@ -36,6 +36,7 @@ class Rewards:
                 "(reward_model=[env,...]) or its own success (reward_model.NAME.threshold=0.5)"
             )
         self.channels = dict(channels)
+        self._check_combiners()
         self.gamma, self.num_worlds = gamma, num_worlds
         needs = [channel.model.needs for channel in channels.values()]
         sizes = {(camera, need.image_size) for need in needs for camera in need.cameras}
@@ -51,6 +52,31 @@ class Rewards:
         self.parts: dict[str, float] = {}
         """Of the last rollout: the mean of every term of models that have some, as MODEL/TERM."""
         self.late = LateLabels(num_worlds)
+
+    def _check_combiners(self) -> None:
+        """What combiners combine has to be there, and cannot be another combiner."""
+        self.combined: set[str] = set()
+        """Channels that count through a combiner alone."""
+        for name, channel in self.channels.items():
+            over = tuple(getattr(channel.model, "over", ()))
+            if over and channel.every > 1:
+                raise UserError(
+                    f"reward_model.{name}.every={channel.every}: what it combines is "
+                    "paid at every step, so give 1"
+                )
+            for other in over:
+                there = self.channels.get(other)
+                if there is None or hasattr(there.model, "over"):
+                    known = ", ".join(n for n, c in self.channels.items() if c is not channel)
+                    raise UserError(
+                        f"reward_model.{name} combines {other!r}: name other reward models of this "
+                        f"run, as reward_model=[{name},outcome,...]; there are: {known or 'none'}"
+                    )
+                if there.late:
+                    raise UserError(
+                        f"reward_model.{name} combines {other!r}, whose labels are late"
+                    )
+            self.combined |= set(over)
 
     @property
     def lag(self) -> int:
@@ -100,11 +126,18 @@ class Rewards:
         that is late is NaN until it has `arrived`, and is no part of the reward.
         """
         total = np.zeros(traj.shape, np.float32)
-        traj.weights = {name: channel.weight for name, channel in self.channels.items()}
+        traj.weights = {
+            name: 0.0 if name in self.combined else channel.weight
+            for name, channel in self.channels.items()
+        }
         self.judged, self.verdict = np.zeros(traj.shape, bool), np.zeros(traj.shape, np.float32)
         done = traj.terminated | traj.truncated
-        for name, channel in self.channels.items():
+        combiners = [name for name, c in self.channels.items() if hasattr(c.model, "over")]
+        for name in sorted(self.channels, key=lambda name: name in combiners):
+            channel = self.channels[name]
             asked = due(channel.every, episode_step, done)
+            if traj.due is not None:  # elsewhere a world rests
+                asked &= traj.due
             judge = partial(verdict_on, channel, replace(traj, due=asked), asked, self.gamma)
             if channel.late:
                 traj.reward_terms[name] = np.full(traj.shape, np.nan, np.float32)
@@ -122,7 +155,7 @@ class Rewards:
                 traj.valid &= verdict.status != FAILED
             traj.valid &= np.isfinite(term)
             traj.reward_terms[name] = term
-            total += np.float32(channel.weight) * term
+            total += np.float32(traj.weights[name]) * term
         traj.reward = np.where(traj.valid, total, np.float32(0.0))
 
     def learn(self, traj: Trajectory) -> dict[str, float]:

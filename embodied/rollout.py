@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.rewards import Rewards
+from embodied.text_space import TEXT
 from embodied.types import Array, Frames, Obs, Step, Trajectory
 
 
@@ -37,6 +39,8 @@ class Rollout:
         self.success = np.zeros((steps, n), bool)
         self.env_reward = np.zeros((steps, n), np.float32)
         self.readouts: dict[str, np.ndarray] = {}
+        self.extras: dict[str, np.ndarray] = {}
+        self.live = np.ones((steps, n), bool)
 
     def before(self, t: int, obs: Obs, action: Array, is_first: Array, episode_step: Array) -> None:
         for key, buffer in self.obs.items():
@@ -50,6 +54,22 @@ class Rollout:
         if self.film and is_first.any():
             for camera, film in self.film.items():
                 film.first[t, is_first] = self._take(camera, is_first)
+
+    def tell(self, t: int, worlds: Array, extras: Mapping[str, Array]) -> None:
+        """Keep what a policy tells of its actions in some worlds, `(n,)` each."""
+        for name, values in extras.items():
+            if name not in self.extras:
+                self.extras[name] = np.empty(self.fault.shape, np.asarray(values).dtype)
+            self.extras[name][t, worlds] = values
+
+    def cut(self, steps: int) -> None:
+        """Only so many steps were made."""
+        for part in (self.obs, self.readouts, self.extras):
+            part.update({name: value[:steps] for name, value in part.items()})
+        for name in _ROWS:
+            setattr(self, name, getattr(self, name)[:steps])
+        for film in self.film.values():
+            film.index, film.first = film.index[:steps], film.first[:steps]
 
     def after(self, t: int, step: Step, done: Array) -> None:
         assert self.executed is not None
@@ -113,14 +133,23 @@ class Rollout:
             terminated=self.terminated,
             truncated=self.truncated,
             is_first=self.is_first,
-            valid=self.fault == 0,
+            valid=(self.fault == 0) & self.live,
             step_id=first_step + ids,
             final_index=self.final_index,
             final_obs=final_obs,
+            due=None if self.live.all() else self.live,
             instructions=self.env.instructions,
+            group=getattr(self.env, "group", None),
             readouts=self.readouts,
+            extras=self.extras,
             frames={camera: film.frames() for camera, film in self.film.items()},
         )
+
+
+_ROWS = (
+    "action executed terminated truncated fault is_first episode_step final_index success "
+    "env_reward live"
+).split()
 
 
 class _Film:
@@ -141,6 +170,8 @@ def no_readout(name: str, given: Iterable[str]) -> UserError:
     return UserError(f"the env gives no readout {name!r}; it gives: {', '.join(sorted(given))}")
 
 
-def _stored(dtype: np.dtype | None) -> np.dtype:
-    """Observations are kept in single precision, images in bytes."""
+def _stored(dtype: np.dtype | type | None) -> Any:
+    """Observations are kept in single precision, images in bytes, texts as they are."""
+    if dtype is not None and issubclass(np.dtype(dtype).type, np.str_):
+        return TEXT
     return np.dtype(np.float32) if np.issubdtype(dtype, np.floating) else np.dtype(dtype)

@@ -1,7 +1,8 @@
 """A program's state as JSON plus named arrays, bit for bit; nothing is pickled.
 
 What JSON cannot say is an object with one key that starts with "$": `{"$array": name}`,
-`{"$int": hex}`, `{"$float": "inf"}`, `{"$tuple": items}`, `{"$dict": pairs}`.
+`{"$text": nested}` (an array of texts), `{"$int": hex}`, `{"$float": "inf"}`, `{"$tuple": items}`,
+`{"$dict": pairs}`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def split(state: Any, arrays: dict[str, np.ndarray], path: str = "") -> Any:
     """
     if state is None or isinstance(state, bool | str):
         return state
+    if isinstance(state, np.ndarray) and isinstance(state.dtype, np.dtypes.StringDType):
+        return {"$text": state.tolist()}
     if isinstance(state, np.ndarray | np.generic) or hasattr(state, "detach"):
         return {"$array": _put(state, path, arrays)}
     if isinstance(state, int):  # other readers of JSON round above 2**53, Python's has a limit too
@@ -51,6 +54,8 @@ def join(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     match next(iter(tree.items()), None):
         case ("$array", name):
             return arrays[name]
+        case ("$text", nested):
+            return np.array(nested, dtype=np.dtypes.StringDType())
         case ("$int", digits):
             return int(digits, 16)
         case ("$float", text):

@@ -32,9 +32,10 @@ class TextEnv:
     world that fails, hangs or dies ends its episode with a fault.
 
     The observation is the single text "text"; the reward is the world's own `score`. `readouts`
-    are "world.valid", "world.reached", "world.subgoals", "world.progress" (reached of subgoals),
-    all `(N,)`, and as texts what the world tells, as "world.NAME". An episode is its task and its
-    actions: it is saved, and forked, by playing it again.
+    are "world.valid", "world.reached", "world.subgoals", "world.progress" (reached of subgoals)
+    and "world.begun" (those that held from the start), all `(N,)`, and as texts what the world
+    tells, as "world.NAME". An episode is its task and its actions: it is saved, and forked, by
+    playing it again.
 
     Raises `UserError` for worlds that cannot be made.
     """
@@ -61,7 +62,8 @@ class TextEnv:
             raise UserError(f"env.group={group}: num_envs={num_worlds} is no multiple of it")
         if max_steps is not None and max_steps < 1:
             raise UserError(f"env.max_steps={max_steps}: give a whole number >= 1")
-        self.name, self.num_worlds, self.instructions = name, num_worlds, ()
+        self.name, self.num_worlds = name, num_worlds
+        self.instructions: tuple[str, ...] = ()  # its first text says what is to be done
         self.group = np.arange(num_worlds) // group
         self.first_task, self.tasks = first_task, tasks
         self.pool: Pool = ProcessPool(world, workers, deadline_s) if workers else HerePool(world)
@@ -74,6 +76,7 @@ class TextEnv:
         self._elapsed = np.zeros(num_worlds, np.int64)
         self._over = np.ones((2, num_worlds), bool)  # terminated, truncated
         self._task = np.zeros(num_worlds, np.int64)
+        self._begun = np.zeros(num_worlds, np.float32)
         self._actions: list[list[str]] = [[] for _ in range(num_worlds)]
         self._turns = [Turn("", told=dict.fromkeys(self.tells, ""))] * num_worlds
         self.failures = 0
@@ -134,13 +137,14 @@ class TextEnv:
             "world.reached": reached,
             "world.subgoals": subgoals,
             "world.progress": reached / np.maximum(subgoals, 1.0),
+            "world.begun": self._begun.copy(),
             **told,
         }
 
-    def gold(self) -> list[list[str]]:
-        """For every world, actions that solve its running episode from its start."""
-        asked = [{"world": i, "do": "gold"} for i in range(self.num_worlds)]
-        answers = self.pool.ask(asked)
+    def gold(self, ids: Array | None = None) -> list[list[str]]:
+        """Actions that solve the running episodes of some worlds (of all) from their start."""
+        which = np.arange(self.num_worlds) if ids is None else np.asarray(ids)
+        answers = self.pool.ask([{"world": int(i), "do": "gold"} for i in which])
         for answer in answers:
             if "error" in answer:
                 raise UserError(f"{self.name} has no gold actions: {answer['error']}")
@@ -204,7 +208,7 @@ class TextEnv:
             failed = []
             for i, answer in zip(left, self.pool.ask(asked), strict=True):
                 if "error" not in answer:
-                    self._turns[i] = _turn(answer)
+                    self._turns[i], self._begun[i] = _turn(answer), answer["begun"]
                     continue
                 self._note(answer)
                 failed.append(i)

@@ -30,7 +30,7 @@ Question = Mapping[str, Any]
 """{"world": i, "do": "reset", "seed": s, "actions": [...]}, or "do": "step" with an "action", or
 "do": "gold"."""
 Answer = dict[str, Any]
-"""{"said": ...}, or {"error": why} where the world failed: it is to be reset."""
+"""{"said": ...} (and of a reset "begun"), or {"error": why} where the world failed: reset it."""
 
 
 class Pool(Protocol):

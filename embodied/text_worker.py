@@ -29,10 +29,13 @@ class Worlds:
         self._broken: set[int] = set()
 
     def answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """What a world says to one question: {"said": ...}, or {"error": ...} where it failed."""
+        """What a world says to one question: {"said": ...}, or {"error": ...} where it failed.
+
+        A reset also tells how many subgoals hold from the start ("begun").
+        """
         number = asked["world"]
         try:
-            return {"said": _answer(self._world(number, asked["do"] == "reset"), asked)}
+            return _answer(self._world(number, asked["do"] == "reset"), asked)
         except Exception as error:  # of a library that is not ours; the pool counts it
             self._broken.add(number)
             return {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
@@ -55,15 +58,15 @@ class Worlds:
         return self._worlds[number]
 
 
-def _answer(world: TextWorld, asked: Mapping[str, Any]) -> Any:
+def _answer(world: TextWorld, asked: Mapping[str, Any]) -> dict[str, Any]:
     if asked["do"] == "gold":
-        return world.gold()
+        return {"said": world.gold()}
     if asked["do"] == "step":
-        return world.step(asked["action"]).to_dict()
-    turn = world.reset(asked["seed"])
+        return {"said": world.step(asked["action"]).to_dict()}
+    turn = first = world.reset(asked["seed"])
     for action in asked["actions"]:
         turn = world.step(action)
-    return turn.to_dict()
+    return {"said": turn.to_dict(), "begun": first.reached}
 
 
 def serve(descriptor: int) -> None:

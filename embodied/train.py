@@ -26,6 +26,7 @@ from embodied.evaluate import can_succeed
 from embodied.rewards import Rewards
 from embodied.run import Run, open_run, reward_hash, versions, write_json
 from embodied.run_log import RunLog, progress_bar
+from embodied.text_env import TextEnv
 
 
 def train(
@@ -100,6 +101,8 @@ def _checkpoints() -> str:
     return "checkpoints" if processes.rank() == 0 else f"checkpoints_{processes.rank()}"
 
 
+MOST_TALKS = 16
+"""Episodes on the page that a run with a world of text leaves."""
 RESUMABLE = ("total_steps", "checkpoint_every_s", "keep_checkpoints", "tensorboard", "video")
 
 
@@ -123,7 +126,7 @@ class Training:
             raise UserError(
                 f"{_agent_name(cfg)} learns in one process: take agent=ppo or agent=sac"
             )
-        self.rewards = make_rewards(cfg, self.env, self.agent.gamma)
+        self.rewards = make_rewards(cfg, self.env, self.agent.gamma, self.agent)
         if self.rewards.lag and not hasattr(self.agent, "relabel"):
             raise UserError(
                 f"reward_model.NAME.late={self.rewards.lag}: {_agent_name(cfg)} learns from a "
@@ -318,6 +321,12 @@ class Training:
         self.elapsed_s = state["elapsed_s"]
 
     def _record(self) -> None:
+        if isinstance(self.env, TextEnv):
+            from embodied.talk import talks, write_page
+
+            told = talks(self.env, self.agent.policy, self.rewards)
+            write_page(self.path / "talks.html", self.env.name, str(self.path), told[:MOST_TALKS])
+            return
         from embodied.play import record
 
         try:

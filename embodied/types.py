@@ -127,12 +127,12 @@ class Trajectory:
     step_id: Array  # (T, N) int64, unique over a run
     final_index: Array  # (T, N) int64
     final_obs: Obs  # (K, ...)
-    due: Array | None = None  # (T, N) bool: where a reward model is asked; None: everywhere
+    due: Array | None = None  # (T, N) bool: where a reward model may be asked; None: everywhere
     instructions: tuple[str, ...] = ()  # of each world, where the env gives any
     group: Array | None = None  # (N,) int64: worlds that share a task seed
     readouts: dict[str, Array] = field(default_factory=dict)  # (T, N, ...)
     frames: dict[str, Frames] = field(default_factory=dict)
-    extras: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, Array] = field(default_factory=dict)  # (T, N), what a policy tells of it
     weights: dict[str, float] = field(default_factory=dict)  # what a channel counts in the reward
 
     @property
@@ -173,7 +173,7 @@ class Trajectory:
             group=self.group,
             readouts=_each(cut, self.readouts),
             frames={k: Frames(f.image, cut(f.index), cut(f.first)) for k, f in self.frames.items()},
-            extras={},
+            extras=_each(cut, self.extras),
             weights=self.weights,
             **rows,
         )

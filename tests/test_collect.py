@@ -449,3 +449,44 @@ def test_models_that_share_a_camera_agree_on_its_size() -> None:
     large.needs = Needs(cameras=("eye",), image_size=8)
     with pytest.raises(UserError, match="one image size"):
         Rewards({"a": Channel("a", small), "b": Channel("b", large)}, 3, 0.9)
+
+
+class Ends:
+    """A policy that remembers how often it was asked in each world."""
+
+    def carry(self, num_worlds):
+        return {"asked": np.zeros(num_worlds, np.int64), "world": np.arange(num_worlds)}
+
+    def act(self, carry, obs, greedy=False):
+        self.extras = {"asked": carry["asked"].copy(), "world": carry["world"].copy()}
+        action = np.zeros((len(carry["asked"]), 1), np.float32)
+        return {**carry, "asked": carry["asked"] + 1}, action
+
+
+def test_whole_episodes_begin_together_and_rest_when_they_are_over() -> None:
+    whole = collector()
+    traj = whole.collect(Ends(), None)
+    assert traj.shape == (5, 3)
+    np.testing.assert_array_equal(traj.valid.sum(0), LENGTHS)
+    assert traj.is_first[0].all() and not traj.is_first[1:].any()
+    np.testing.assert_array_equal(traj.terminated | traj.truncated, ends(traj.valid))
+    np.testing.assert_array_equal(traj.reward[~traj.valid], 0.0)
+    np.testing.assert_array_equal(traj.extras["asked"][traj.valid], np.nonzero(traj.valid)[0])
+    np.testing.assert_array_equal(traj.extras["world"][traj.valid], np.nonzero(traj.valid)[1])
+    assert whole.steps == sum(LENGTHS)
+    figures = whole.episodes.drain()
+    assert sorted(figures["length"]) == sorted(LENGTHS)
+    again = whole.collect(Ends(), None)
+    assert (again.obs["state"][0, :, 1] == traj.obs["state"][0, :, 1] + 1).all()
+
+
+def ends(valid: np.ndarray) -> np.ndarray:
+    """The last valid row of each column."""
+    following = np.concatenate([valid[1:], np.zeros_like(valid[:1])])
+    return valid & ~following
+
+
+def test_a_fault_ends_an_episode_and_is_not_learned_from() -> None:
+    env = Clockwork(faulty=((2, 0, 2),))
+    traj = collector(env, max_fault_rate=0.5).collect(Ends(), None)
+    assert traj.valid[:, 2].tolist() == [True, False, False] and traj.truncated[1, 2]

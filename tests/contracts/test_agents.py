@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from embodied.build import make_agent, make_env
-from embodied.config import compose_config, options
+from embodied.config import CONF, compose_config, options
 from embodied.dataset import Dataset, DatasetInfo, Episode
 from embodied.env import Stepper
 from embodied.errors import UserError
@@ -16,7 +17,12 @@ from embodied.imitate import imitate
 from embodied.run import load_policy, open_run
 from embodied.train import train
 
-AGENTS = options("agent")
+AGENTS = [
+    name
+    for name in options("agent")
+    if "max_tokens" not in OmegaConf.load(CONF / "agent" / f"{name}.yaml")
+]
+"""Those of numbers: `test_language_agents` has those that speak."""
 IMITATORS = ("bc",)  # which learn from demonstrations, by `embodied imitate`
 WORLDS = 4
 

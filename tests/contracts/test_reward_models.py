@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from embodied.build import make_env, make_reward_model, make_rewards
 from embodied.card import measure
 from embodied.collect import Collector
-from embodied.config import compose_config, options
+from embodied.config import CONF, compose_config, options
 from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
 from embodied.judgement import judge
@@ -33,7 +33,12 @@ from embodied.tracing import Trace
 from embodied.types import ABSTAINED, FAILED, SCORED, SILENT, Trajectory
 from tests.toys import chunks, episode_step, through_disk
 
-NAMES = options("reward_model")
+NAMES = [
+    name
+    for name in options("reward_model")
+    if ".turns." not in OmegaConf.load(CONF / "reward_model" / f"{name}.yaml")["_target_"]
+]
+"""Those of states: `test_turn_rewards` has those of turns."""
 CODE_MODELS = ("reward_code", "lare")
 HONEST = [n for n in NAMES if n not in ("env", "clock", "always_yes", *CODE_MODELS)]
 """Those that learned to judge what they see."""

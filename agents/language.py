@@ -1,0 +1,333 @@
+"""A policy that speaks, over any causal language model, and what all its learners share.
+
+Read top to bottom: the policy, the loss of a learner, one update. What differs between learners is
+how the rewards of turns become advantages: `grpo`, `rloo`, `gigpo`, `language_ppo`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embodied.causal_lm import CausalLM
+from embodied.errors import UserError, check_range
+from embodied.generation import Generation
+from embodied.nets import adam_state, load_adam_state, seeded, torch_threads
+from embodied.text_space import texts
+from embodied.transcripts import Transcripts, transcripts
+from embodied.types import ActionSpec, Array, Carry, Obs, Trajectory
+
+from .language_state import begin_model, model_state, read_model
+
+
+class LanguagePolicy:
+    """Reads what a world says, with all that was said before, and replies.
+
+    Its context only grows, so that what was read once is kept; where it would not fit in `context`
+    tokens, or has more than `memory` past turns, the oldest turns but the first text are left out.
+    The action is the first line of the reply (between <action> and </action> where it has them); a
+    reply without one, or one that does not end within `max_tokens`, is malformed.
+    """
+
+    action_spec: ActionSpec | None = None
+    speaks = True
+
+    def __init__(
+        self, lm: CausalLM, max_tokens: int, temperature: float, context: int,
+        memory: int | None, seed: int,
+    ) -> None:  # fmt: skip
+        self.lm, self.memory = lm, memory
+        self.max_tokens, self.context = max_tokens, min(context, lm.context) - max_tokens
+        if self.context < 32:
+            raise UserError(
+                f"agent.context={context}: too few tokens beside max_tokens={max_tokens}"
+            )
+        self.generation = Generation(lm, max_tokens, temperature)
+        self.noise = seeded(seed, lm.device)
+        self.extras: dict[str, Array] = {}
+
+    def carry(self, num_worlds: int) -> Carry:
+        """Of every world the tokens so far, the turn that each is of, and their number."""
+        shape = (num_worlds, self.context + self.max_tokens + len(self.lm.chat.stop))
+        return {
+            "ids": np.zeros(shape, np.int32),
+            "turn": np.zeros(shape, np.int16),
+            "length": np.zeros(num_worlds, np.int64),
+            "turns": np.zeros(num_worlds, np.int64),
+            "world": np.arange(num_worlds),
+        }
+
+    def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, Array]:
+        carry = {key: value.copy() for key, value in carry.items()}
+        seen = obs["text"].tolist()
+        for i, text in enumerate(seen):
+            self._hear(carry, i, text)
+        contexts = [
+            ids[:length].copy() for ids, length in zip(carry["ids"], carry["length"], strict=True)
+        ]
+        said = self.generation.reply(contexts, carry["world"], self.noise, greedy)
+        actions, malformed = [], []
+        for i, reply in enumerate(said.ids):
+            ended = reply[-1] == self.lm.chat.stop[-1]
+            action = spoken(self.lm.chat.text(reply))
+            actions.append(action)
+            malformed.append(not (ended and action))
+            self._append(carry, i, reply if ended else np.append(reply, self.lm.chat.stop))
+            carry["turns"][i] += 1
+        self.extras = {
+            "context": _objects(contexts),
+            "reply": _objects(said.ids),
+            "log_prob": _objects(said.log_probs),
+            "malformed": np.array(malformed),
+        }
+        return carry, texts(actions)
+
+    def _hear(self, carry: Carry, i: int, text: str) -> None:
+        chat, started = self.lm.chat, carry["length"][i] > 0
+        heard = chat.following(text) if started else chat.first(text)
+        room = self.context // 2
+        if len(heard) > room:  # the middle of a long text is left out, its frame stays
+            heard = np.concatenate([heard[: room - 16], heard[-16:]])
+        self._forget(carry, i, self.context - len(heard))
+        self._append(carry, i, heard)
+
+    def _forget(self, carry: Carry, i: int, room: int) -> None:
+        """Leave out the oldest turns but the first text, until the rest fits."""
+        length, now = carry["length"][i], carry["turns"][i]
+        turn = carry["turn"][i, :length]
+        oldest = 1 if self.memory is None else max(1, now - self.memory)
+        if length > room:  # half of it at once, so that this is not done at every turn
+            while oldest < now and (turn >= oldest).sum() + (turn == 0).sum() > room // 2:
+                oldest += 1
+        keep = (turn == 0) | (turn >= oldest)
+        if not keep.all():
+            count = int(keep.sum())
+            for key in ("ids", "turn"):
+                carry[key][i, :count] = carry[key][i, :length][keep]
+            carry["length"][i] = count
+
+    def _append(self, carry: Carry, i: int, ids: np.ndarray) -> None:
+        start = carry["length"][i]
+        carry["ids"][i, start : start + len(ids)] = ids
+        carry["turn"][i, start : start + len(ids)] = carry["turns"][i]
+        carry["length"][i] = start + len(ids)
+
+
+class LanguageAgent:
+    """What the learners of a language policy share; they say by `advantages` what a turn was worth.
+
+    The model is the checkpoint in the folder `model` (with adapters of `lora`, the settings of
+    peft's `LoraConfig`, or all of its weights), or the one that the run `start` ended with, of
+    `embodied imitate agent=sft` above all. A rollout is one whole episode of every world; it is
+    learned from `epochs` times in `minibatches` parts, token by token, by PPO's clipped loss.
+
+    `malformed_penalty` is taken from the reward of a reply that holds no action; `kl` weighs the
+    divergence from the model as it began (Schulman's estimator that is never negative).
+    """
+
+    rollout_steps = None
+    head_lr = 0.0
+    __signature__: inspect.Signature
+
+    def __init_subclass__(cls) -> None:
+        """A learner's own settings come with those that all have."""
+        own = dict(inspect.signature(cls.__init__).parameters)
+        shared = dict(inspect.signature(LanguageAgent.__init__).parameters)
+        both = {**own, **{name: p for name, p in shared.items() if name not in own}}
+        kept = [p for name, p in both.items() if name != "self" and p.kind is not p.VAR_KEYWORD]
+        cls.__signature__ = inspect.Signature(kept)
+
+    def __init__(
+        self,
+        observation_space: gym.spaces.Dict | None = None,
+        seed: int = 0,
+        model: str | None = None,
+        start: str | None = None,
+        lora: Mapping[str, Any] | None = None,
+        system: str | None = None,
+        max_tokens: int = 24,
+        temperature: float = 1.0,
+        context: int = 1024,
+        memory: int | None = None,
+        lr: float = 3e-4,
+        epochs: int = 2,
+        minibatches: int = 4,
+        clip: float = 0.2,
+        entropy: float = 0.0,
+        kl: float = 0.0,
+        max_grad_norm: float = 1.0,
+        malformed_penalty: float = 0.1,
+        gamma: float = 1.0,
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> None:
+        if observation_space is not None and "text" not in observation_space.spaces:
+            raise UserError("an agent that speaks needs a world of text, as env=textworld")
+        check_range("agent", 1, epochs=epochs, minibatches=minibatches, threads=threads)
+        check_range("agent", 0, 1, gamma=gamma)
+        check_range("agent", 0, lr=lr, clip=clip, entropy=entropy, kl=kl)
+        check_range("agent", 0, malformed_penalty=malformed_penalty)
+        check_range("agent", 1e-6, max_grad_norm=max_grad_norm)
+        self._origin, self.system, self.device = (model, lora, start), system, device
+        self._speech = (max_tokens, temperature, context, memory, seed)
+        self.temperature, self.lr, self.epochs, self.minibatches = (
+            temperature,
+            lr,
+            epochs,
+            minibatches,
+        )
+        self.clip, self.entropy, self.kl = clip, entropy, kl
+        self.max_grad_norm, self.malformed_penalty = max_grad_norm, malformed_penalty
+        self.gamma, self.threads, self.progress = gamma, threads, 0.0
+        self.shuffle = torch.Generator().manual_seed(seed)
+        self._policy: LanguagePolicy | None = None
+        torch.set_num_threads(threads)
+
+    @property
+    def policy(self) -> LanguagePolicy:
+        """The policy; its model is read the first time it is asked for, or a run is loaded."""
+        if self._policy is None:
+            self._begin(begin_model(*self._origin, self.device, self.system))
+            if self.kl:
+                self.policy.lm.remember()
+        assert self._policy is not None
+        return self._policy
+
+    @property
+    def language(self) -> CausalLM:
+        """The model, for reward models that need one."""
+        return self.policy.lm
+
+    def _begin(self, lm: CausalLM) -> None:
+        self._policy = LanguagePolicy(lm, *self._speech)
+        learned, heads = list(lm.trained().values()), self.heads(lm)
+        groups = [{"params": learned, "lr": self.lr}, {"params": heads, "lr": self.head_lr}]
+        self.parameters = [*learned, *heads]
+        self.optimiser = torch.optim.AdamW(groups[: 1 + bool(heads)], weight_decay=0.0)
+
+    def heads(self, lm: CausalLM) -> list[nn.Parameter]:
+        """Further weights that a learner trains with the model, at `head_lr`."""
+        return []
+
+    def advantages(self, traj: Trajectory, reward: Array) -> Array:
+        """What every turn was worth, `(T, N)`, given its reward."""
+        raise NotImplementedError
+
+    def update(self, traj: Trajectory) -> dict[str, float]:
+        """Learn from one rollout of whole episodes, `(T, N)`."""
+        lm = self.policy.lm
+        with torch_threads(self.threads):
+            malformed = traj.extras["malformed"].astype(bool) & traj.valid
+            reward = np.where(traj.valid, traj.reward - self.malformed_penalty * malformed, 0.0)
+            data = transcripts(traj, lm.pad, lm.device)
+            figures = self._learn(data, self.prepared(traj, data, reward))
+        lm.version += 1
+        figures["malformed"] = float(malformed.sum() / max(1, traj.valid.sum()))
+        figures["tokens"] = float((data.turn >= 0).sum() / max(1, traj.valid.sum()))
+        return figures
+
+    def prepared(self, traj: Trajectory, data: Transcripts, reward: Array) -> dict[str, Tensor]:
+        """What the loss is given of every token beside the transcripts, `(B, L)` each."""
+        return {"advantage": data.spread(self.advantages(traj, reward))}
+
+    def loss(self, part: Transcripts, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The loss of some sequences, and figures: the mean over the tokens that were said."""
+        hidden = self.policy.lm.hidden(part.ids)
+        said = (part.turn >= 0).float()
+        count = said.sum().clamp(min=1.0)
+        log_prob, entropy = self.policy.lm.likelihood(hidden, part.targets, self.temperature)
+        log_ratio = (log_prob - part.log_prob) * said
+        ratio, advantage = log_ratio.exp(), given["advantage"]
+        surrogate = torch.minimum(
+            advantage * ratio, advantage * ratio.clamp(1.0 - self.clip, 1.0 + self.clip)
+        )
+        policy_loss = -(surrogate * said).sum() / count
+        loss = policy_loss - self.entropy * (entropy * said).sum() / count
+        if self.kl:
+            away = self.policy.lm.reference(part.ids, part.targets, self.temperature) - log_prob
+            loss = loss + self.kl * ((away.exp() - 1.0 - away) * said).sum() / count
+        loss = loss + self.head_loss(part, hidden, given)
+        kl = ((ratio - 1.0 - log_ratio) * said).sum() / count
+        clipped = (((ratio - 1.0).abs() > self.clip) * said).sum() / count
+        figures = [policy_loss, (entropy * said).sum() / count, kl, clipped]
+        return loss, torch.stack(figures).detach()
+
+    def head_loss(
+        self, part: Transcripts, hidden: Tensor, given: Mapping[str, Tensor]
+    ) -> Tensor | float:
+        """What a learner's further weights add to the loss."""
+        return 0.0
+
+    def _learn(self, data: Transcripts, given: Mapping[str, Tensor]) -> dict[str, float]:
+        figures = []
+        for _ in range(self.epochs):
+            order = torch.randperm(len(data), generator=self.shuffle).to(data.ids.device)
+            for which in order.chunk(self.minibatches):
+                part = data.rows(which)
+                length = part.ids.shape[1]
+                mine = {name: value[which, :length] for name, value in given.items()}
+                loss, report = self.loss(part, mine)
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+                self.optimiser.step()
+                figures.append(report)
+        means = torch.stack(figures).mean(0).tolist()
+        return dict(zip(("policy_loss", "entropy", "kl", "clipped"), means, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        lm = self.policy.lm
+        return {
+            "lm": model_state(lm),
+            "noise": self.policy.noise.get_state(),
+            "shuffle": self.shuffle.get_state(),
+            "optimiser": adam_state(self.optimiser),
+            "heads": {str(k): p.detach() for k, p in enumerate(self.heads(lm))},
+            "reference": lm.reference_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._begin(read_model(state["lm"], self.device, self.system))
+        lm = self.policy.lm
+        lm.load_reference_state(state["reference"])
+        with torch.no_grad():
+            for k, p in enumerate(self.heads(lm)):
+                p.copy_(torch.as_tensor(state["heads"][str(k)]))
+        self.policy.noise.set_state(torch.as_tensor(state["noise"]))
+        self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
+        load_adam_state(self.optimiser, state["optimiser"])
+
+
+def of_group(traj: Trajectory) -> Array:
+    """The group of every world `(N,)`. Raises `UserError` where each plays a task of its own."""
+    if traj.group is None or len(np.unique(traj.group)) == len(traj.group):
+        raise UserError(
+            "this agent compares episodes of one task: give env.group=8 (a divisor of num_envs), "
+            "or take agent=language_ppo"
+        )
+    return np.asarray(traj.group)
+
+
+def per_turn(episodes: Array, traj: Trajectory) -> Array:
+    """Values of episodes `(N,)` as those of their turns, `(T, N)`."""
+    return np.where(traj.valid, np.asarray(episodes, np.float32), np.float32(0.0))
+
+
+def spoken(reply: str) -> str:
+    """The action in a reply: its first line that is not empty, or what <action> marks."""
+    before, tag, rest = reply.partition("<action>")
+    if tag:
+        reply = rest.partition("</action>")[0]
+    return next((line.strip() for line in reply.splitlines() if line.strip()), "")
+
+
+def _objects(rows: list[np.ndarray]) -> np.ndarray:
+    out = np.empty(len(rows), object)
+    out[:] = rows
+    return out

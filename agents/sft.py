@@ -1,0 +1,126 @@
+"""Supervised fine-tuning: what was said in demonstrations is what a policy learns to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from embodied.causal_lm import IGNORED, CausalLM, padded
+from embodied.conversations import Conversation, all_texts
+from embodied.errors import UserError, check_range
+from embodied.nets import torch_threads
+from embodied.tiny_lm import tiny_model, tiny_tokenizer
+
+from .language import LanguageAgent
+from .language_state import begin_model
+
+
+class SFT(LanguageAgent):
+    """Learns from conversations alone: `fit`. Other learners begin with it (`agent.start=RUN`).
+
+    Without a `model` or a `start` it makes a small one (`embodied.tiny_lm`), whose words are those
+    of the conversations. It learns for `steps` batches of `batch` conversations; what the world
+    says in them counts for `reading` as much as what is to be said, which teaches a small model
+    the world's language.
+    """
+
+    learns_from = "conversations"
+
+    def __init__(
+        self,
+        steps: int = 1000,
+        batch: int = 8,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+        vocabulary: int = 2000,
+        reading: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        check_range("agent", 1, steps=steps, batch=batch)
+        check_range("agent", 0, reading=reading)
+        self.steps, self.batch = steps, batch
+        self.size = {"width": width, "layers": layers, "heads": heads}
+        self.vocabulary, self.reading = vocabulary, reading
+
+    @property
+    def gamma(self) -> float:
+        raise UserError(
+            "agent=sft learns from demonstrations: embodied imitate agent=sft dataset=F"
+        )
+
+    @gamma.setter
+    def gamma(self, value: float) -> None:
+        pass
+
+    def fit(
+        self,
+        told: Sequence[Conversation],
+        progress: None = None,
+        report: Callable[[Mapping[str, float]], None] = lambda figures: None,
+    ) -> dict[str, float]:
+        """Learn what was said. Returns the loss of a reply's token before and after."""
+        if self._policy is None:
+            self._begin(self._made(all_texts(told)))
+        lm = self.policy.lm
+        rows = [self._row(lm, one) for one in told]
+        losses: list[float] = []
+        every = max(1, self.steps // 50)
+        with torch_threads(self.threads):
+            for step in range(self.steps):
+                chosen = torch.randint(len(rows), (self.batch,), generator=self.shuffle).tolist()
+                for group in self.optimiser.param_groups:
+                    group["lr"] = self.lr * min(1.0, 10 * (1.0 - step / self.steps))
+                loss = self._step(lm, [rows[k] for k in chosen])
+                losses.append(loss)
+                if (step + 1) % every == 0:
+                    recent = float(np.mean(losses[-every:]))
+                    report({"steps": step + 1.0, "agent/loss": recent})
+        lm.version += 1
+        return {"loss_before": losses[0], "loss_after": float(np.mean(losses[-every:]))}
+
+    def _step(self, lm: CausalLM, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+        ids = padded([row[0] for row in rows], lm.pad, lm.device)
+        targets = padded([row[1] for row in rows], IGNORED, lm.device)
+        said, real = targets != IGNORED, padded([np.ones(len(row[0])) for row in rows], 0)
+        each = lm.logprobs(ids, torch.where(real > 0, ids, IGNORED) if self.reading else targets)[0]
+        loss = total = -each[said].sum() / said.sum()
+        if self.reading:
+            heard = (real > 0) & ~said
+            total = loss - self.reading * each[heard].sum() / heard.sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.optimiser.step()
+        return float(loss.detach())
+
+    def _row(self, lm: CausalLM, one: Conversation) -> tuple[np.ndarray, np.ndarray]:
+        """A conversation as the policy would have it: its tokens, and those that are to be said."""
+        chat = lm.chat
+        ids = [chat.first(one.seen[0])]
+        mine = [np.zeros(len(ids[0]), bool)]
+        for k, said in enumerate(one.said):
+            parts = [chat.reply(said)]
+            if k + 1 < len(one.said):
+                parts.append(chat.following(one.seen[k + 1]))
+            ids += parts
+            mine += [np.full(len(part), j == 0) for j, part in enumerate(parts)]
+        whole = np.concatenate(ids)[: lm.context]
+        return whole, np.where(np.concatenate(mine)[: lm.context], whole, IGNORED)
+
+    def _made(self, texts: Sequence[str]) -> CausalLM:
+        model, lora, start = self._origin
+        if model is not None or start is not None:
+            return begin_model(model, lora, start, self.device, self.system)
+        tokenizer = tiny_tokenizer(texts, self.vocabulary)
+        net = tiny_model(tokenizer, **self.size, context=self._speech[2], seed=self._speech[4])
+        return CausalLM(net, tokenizer, self.device, self.system)
+
+    def update(self, traj: Any) -> dict[str, float]:
+        raise UserError(
+            "agent=sft learns from demonstrations: embodied imitate agent=sft dataset=F"
+        )

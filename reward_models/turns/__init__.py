@@ -1,0 +1,1 @@
+"""Rewards for the turns of agents that speak. One method a file."""

@@ -1,0 +1,199 @@
+"""What learners of a policy that speaks share: the policy's memory, the loss by hand, learning."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from embodied.agents.gigpo import GiGPO
+from embodied.agents.grpo import GRPO
+from embodied.agents.language import LanguageAgent, LanguagePolicy, spoken
+from embodied.agents.language_ppo import LanguagePPO
+from embodied.agents.rloo import RLOO
+from embodied.agents.sft import SFT
+from embodied.reward_models.env import EnvReward
+
+from embodied.collect import Collector
+from embodied.conversations import experts
+from embodied.errors import UserError
+from embodied.reward_model import Channel
+from embodied.rewards import Rewards
+from embodied.text_env import TextEnv
+from embodied.text_space import texts
+from embodied.transcripts import transcripts
+from tests.talks import doors, lm, talk
+from tests.toys import through_disk
+
+LEARNERS: dict[str, type[LanguageAgent]] = {
+    "grpo": GRPO, "rloo": RLOO, "gigpo": GiGPO, "language_ppo": LanguagePPO,
+}  # fmt: skip
+
+
+def agent(kind: type[LanguageAgent], **settings: Any) -> LanguageAgent:
+    made = kind(**{"max_tokens": 8, "context": 256, **settings})
+    made._begin(taught().policy.lm.clone())
+    return made
+
+
+@cache
+def taught() -> SFT:
+    """A small model that has heard a dozen conversations, and knows half of what it should."""
+    sft = SFT(steps=100, width=32, heads=2, vocabulary=400, context=256, lr=3e-3)
+    sft.fit(experts(doors(12, 1), 12))
+    return sft
+
+
+def collector(env: TextEnv) -> Collector:
+    return Collector(env, Rewards({"env": Channel("env", EnvReward())}, env.num_worlds, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("reply", "action"),
+    [
+        ("go north", "go north"),
+        ("\n  open door \n then go", "open door"),
+        ("I should leave.\n<action>go north</action>", "go north"),
+        ("<action>go", "go"),
+        ("  \n", ""),
+    ],
+)
+def test_the_action_in_a_reply(reply: str, action: str) -> None:
+    assert spoken(reply) == action
+
+
+def test_a_policy_hears_and_remembers_all_of_an_episode() -> None:
+    policy = LanguagePolicy(lm(), 8, 1.0, 256, None, 0)
+    carry = policy.carry(2)
+    carry, said = policy.act(carry, {"text": texts(["one", "two"])})
+    carry, _ = policy.act(carry, {"text": texts(["three", "four"])})
+    held = lm().tokenizer.decode(carry["ids"][0][: carry["length"][0]].tolist())
+    assert held.index("one") < held.index("three") and "two" not in held
+    assert held.count("<|im_start|>assistant") == held.count("<|im_end|>\n<|im_start|>user") + 1
+    context = policy.extras["context"][1]
+    assert context[-3:].tolist() == lm().chat.first("")[-3:].tolist()
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize("memory", [None, 1])
+def test_what_does_not_fit_is_forgotten_but_for_the_first_text(memory: int | None) -> None:
+    policy = LanguagePolicy(lm(), 4, 1.0, 96, memory, 0)
+    carry = policy.carry(1)
+    for word in ("start", "first", "second", "third", "fourth", "fifth", "sixth"):
+        carry, _ = policy.act(carry, {"text": texts([f"the {word} door"])})
+        assert len(policy.extras["context"][0]) <= 92
+    held = lm().tokenizer.decode(policy.extras["context"][0].tolist())
+    assert "start" in held and "sixth" in held and "first" not in held
+    assert ("fifth" in held) and ("fourth" in held) == (memory is None)
+
+
+def test_a_long_text_keeps_its_frame() -> None:
+    policy = LanguagePolicy(lm(), 4, 1.0, 96, None, 0)
+    policy.act(policy.carry(1), {"text": texts(["a door " * 300])})
+    context = policy.extras["context"][0]
+    assert len(context) <= 92
+    assert context[:2].tolist() == lm().chat.first("")[:2].tolist()
+    assert context[-3:].tolist() == lm().chat.first("")[-3:].tolist()
+
+
+def test_the_loss_of_a_first_pass_is_the_advantage_s_mean() -> None:
+    learner = agent(GRPO, entropy=0.0)
+    traj = talk(model=learner.policy.lm)
+    data = transcripts(traj)
+    advantage = np.where(traj.valid, np.arange(traj.reward.size).reshape(traj.shape), 0.0)
+    given = {"advantage": data.spread(advantage)}
+    loss, figures = learner.loss(data, given)
+    said = data.turn >= 0
+    assert float(loss.detach()) == pytest.approx(-float(given["advantage"][said].mean()), rel=1e-4)
+    _, _, kl, clipped = figures.tolist()
+    assert abs(kl) < 1e-6 and clipped == 0.0
+
+
+def test_a_token_s_loss_is_clipped_by_hand() -> None:
+    learner = agent(GRPO, clip=0.2)
+    traj = talk(model=learner.policy.lm)
+    data = transcripts(traj)
+    data.log_prob -= (data.turn >= 0) * float(np.log(1.5))  # every ratio is 1.5
+    up, down = (data.spread(np.where(traj.valid, sign, 0.0)) for sign in (1.0, -1.0))
+    assert float(learner.loss(data, {"advantage": up})[0].detach()) == pytest.approx(-1.2, rel=1e-3)
+    assert float(learner.loss(data, {"advantage": down})[0].detach()) == pytest.approx(
+        1.5, rel=1e-3
+    )
+
+
+def test_staying_near_costs_nothing_at_first_and_something_later() -> None:
+    learner = agent(RLOO, kl=1.0, lr=1e-2, epochs=1)
+    learner.policy.lm.remember()
+    traj = talk(model=learner.policy.lm)
+    data = transcripts(traj)
+    none = {"advantage": data.spread(np.zeros(traj.shape))}
+    assert abs(float(learner.loss(data, none)[0].detach())) < 1e-6
+    traj.reward = np.where(traj.valid, [[1.0, 0.0, 1.0, 0.0]], 0.0).astype(np.float32)
+    learner.update(_told(traj))
+    assert float(learner.loss(data, none)[0].detach()) > 1e-4
+
+
+def test_a_reply_without_an_action_costs() -> None:
+    learner = agent(RLOO, malformed_penalty=0.5, epochs=1)
+    traj = talk([[""], ["say oak"]], learner.policy.lm)
+    seen = {}
+
+    def spy(traj: Any, reward: np.ndarray) -> np.ndarray:
+        seen["reward"] = reward
+        return np.zeros(traj.shape)
+
+    learner.advantages = spy  # type: ignore[method-assign]
+    figures = learner.update(_told(traj))
+    np.testing.assert_allclose(seen["reward"][:, 0], -0.5)
+    assert seen["reward"][0, 1] == 0.0 and 0.4 < figures["malformed"] < 0.8
+
+
+def _told(traj: Any) -> Any:
+    assert traj.extras["malformed"].dtype == bool
+    return traj
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_it_learns_to_read_the_doors(name: str) -> None:
+    learner = agent(LEARNERS[name], lr=3e-3)
+    played = collector(doors(64, 8, max_steps=4))
+    success = []
+    for _ in range(40):
+        learner.update(played.collect(learner.policy, learner.rollout_steps))
+        success.append(played.episodes.drain()["success"].mean())
+        if len(success) >= 5 and np.mean(success[-3:]) > 0.85:
+            break
+    assert success[0] < 0.6 and np.mean(success[-3:]) > 0.85, success
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_saved_and_loaded_it_goes_on_alike(name: str, tmp_path: Any) -> None:
+    learner = agent(LEARNERS[name], kl=0.1, seed=3)
+    learner.policy.lm.remember()
+    played = collector(doors(8, 4))
+    learner.update(played.collect(learner.policy, None))
+    other = LEARNERS[name](max_tokens=8, context=256, kl=0.1, seed=5)
+    other.load_state_dict(through_disk(learner.state_dict(), tmp_path))
+    ahead = []
+    for one in (learner, other):
+        mine = collector(doors(8, 4, seed=9))
+        traj = mine.collect(one.policy, None)
+        ahead.append((traj, one.update(traj)))
+    (traj, figures), (again, same) = ahead
+    assert traj.action.tolist() == again.action.tolist()
+    assert figures == pytest.approx(same, rel=1e-5)
+
+
+def test_group_methods_want_groups() -> None:
+    learner = agent(GRPO)
+    traj = collector(doors(2, 1)).collect(learner.policy, None)
+    with pytest.raises(UserError, match="env.group=8"):
+        learner.update(traj)
+
+
+def test_without_a_model_it_says_where_one_comes_from() -> None:
+    with pytest.raises(UserError, match="agent.model=FOLDER.*agent.start=RUN"):
+        _ = GRPO().policy
+    with pytest.raises(UserError, match="agent.context=30"):
+        agent(GRPO, context=30)
