@@ -19,6 +19,7 @@ from embodied.causal_lm import CausalLM
 from embodied.errors import UserError, check_range
 from embodied.generation import Generation
 from embodied.nets import adam_state, load_adam_state, seeded, torch_threads
+from embodied.self_correction import SelfCorrection
 from embodied.text_space import texts
 from embodied.transcripts import Transcripts, transcripts
 from embodied.types import ActionSpec, Array, Carry, Obs, Trajectory
@@ -127,8 +128,10 @@ class LanguageAgent:
     `embodied imitate agent=sft` above all. A rollout is one whole episode of every world; it is
     learned from `epochs` times in `minibatches` parts, token by token, by PPO's clipped loss.
 
-    `malformed_penalty` is taken from the reward of a reply that holds no action; `kl` weighs the
-    divergence from the model as it began (Schulman's estimator that is never negative).
+    With `self_correct` failed calls that a later try put right are taken out before anything is
+    learned (`embodied.self_correction`). `malformed_penalty` is taken from the reward of a reply
+    that holds no action; `kl` weighs the divergence from the model as it began (Schulman's
+    estimator that is never negative).
     """
 
     rollout_steps = None
@@ -163,6 +166,7 @@ class LanguageAgent:
         kl: float = 0.0,
         max_grad_norm: float = 1.0,
         malformed_penalty: float = 0.1,
+        self_correct: bool = False,
         gamma: float = 1.0,
         device: str = "cpu",
         threads: int = 1,
@@ -186,6 +190,7 @@ class LanguageAgent:
         self.max_grad_norm, self.malformed_penalty = max_grad_norm, malformed_penalty
         self.gamma, self.threads, self.progress = gamma, threads, 0.0
         self.shuffle = torch.Generator().manual_seed(seed)
+        self.transform = SelfCorrection(lambda: self.language) if self_correct else None
         self._policy: LanguagePolicy | None = None
         torch.set_num_threads(threads)
 

@@ -100,7 +100,7 @@ def make_collector(cfg: DictConfig, env: Stepper, agent: Agent, rewards: Rewards
 
         if fits(env, agent, rewards):
             return DeviceCollector(*how)
-    return Collector(*how)
+    return Collector(*how, transform=getattr(agent, "transform", None))
 
 
 def make_agent(cfg: DictConfig, env: Stepper, num_worlds: int | None = None) -> Agent:

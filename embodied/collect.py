@@ -80,6 +80,14 @@ class Seen(Protocol):
     env_reward: Array
 
 
+class Transform(Protocol):
+    """Rewrites rollouts of whole episodes before they are rewarded."""
+
+    readouts: frozenset[str]
+
+    def __call__(self, traj: Trajectory) -> Trajectory: ...
+
+
 class Collector:
     """Rolls out a policy and labels what it did.
 
@@ -92,9 +100,15 @@ class Collector:
     """
 
     def __init__(
-        self, env: Stepper, rewards: Rewards, max_fault_rate: float = 0.1, stagger: bool = False
+        self,
+        env: Stepper,
+        rewards: Rewards,
+        max_fault_rate: float = 0.1,
+        stagger: bool = False,
+        transform: Transform | None = None,
     ) -> None:
         self.env, self.rewards, self.max_fault_rate = env, rewards, max_fault_rate
+        self.transform = transform
         self.stagger = stagger
         self.episodes = Episodes(env.num_worlds)
         self.trust = Trust(env.num_worlds) if rewards.learned and not rewards.lag else None
@@ -171,6 +185,8 @@ class Collector:
             self.start(policy, stagger=False)
         env, self._fresh = self.env, False
         rollout = Rollout(env, env.max_steps, self.rewards)
+        if self.transform is not None:
+            rollout.wanted |= self.transform.readouts
         obs, carry, made = self._obs, self._carry, 0
         assert obs is not None
         live = np.ones(env.num_worlds, bool)
@@ -192,11 +208,13 @@ class Collector:
             obs, live, made = step.obs, live & ~done, made + 1
         rollout.cut(made)
         self._is_first[:] = True
-        return self._labelled(rollout.trajectory(obs, self.steps), rollout)
+        traj = rollout.trajectory(obs, self.steps)
+        traj = self.transform(traj) if self.transform is not None else traj
+        return self._labelled(traj, rollout, int(rollout.live.sum()))
 
-    def _labelled(self, traj: Trajectory, seen: Seen) -> Trajectory:
-        """A rollout with rewards, counted and checked."""
-        self.steps += traj.reward.size if traj.due is None else int(traj.due.sum())
+    def _labelled(self, traj: Trajectory, seen: Seen, steps: int | None = None) -> Trajectory:
+        """A rollout of so many steps (all) with rewards, counted and checked."""
+        self.steps += traj.reward.size if steps is None else steps
         self._check_faults(seen.fault)
         before = dict(self.rewards.counts)
         self.rewards.label(traj, seen.episode_step)

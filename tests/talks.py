@@ -50,13 +50,15 @@ def talk(
     group: int = 2,
     readouts: Sequence[str] = READ,
     env: TextEnv | None = None,
+    transform: Any = None,
 ) -> Trajectory:
     """One episode of every world: `plans[i]` is said in world i, the last of it again and again.
 
     By default the gold actions. It has all that a language policy tells, and no reward yet.
     """
     env = env or doors(4 if plans is None else len(plans), group)
-    collector = Collector(env, Rewards({"all": Channel("all", _All(readouts))}, env.num_worlds, 1))
+    rewards = Rewards({"all": Channel("all", _All(readouts))}, env.num_worlds, 1)
+    collector = Collector(env, rewards, transform=transform)
     policy = LanguagePolicy(model or lm(), 16, 1.0, 512, None, 0)
     collector.start(policy)
     policy.generation = _Said(policy.lm, env.gold() if plans is None else plans)

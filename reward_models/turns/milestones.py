@@ -1,0 +1,156 @@
+"""Milestones: a potential that learns how far between its verified subgoals an episode is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from embodied.causal_lm import CausalLM
+from embodied.errors import check_range
+from embodied.nets import torch_threads
+from embodied.reward_model import Needs
+from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
+
+from .episodes import Marked, Memory, ended, histories, marked
+from .learner import Learner
+
+
+class Milestones:
+    """The potential of a state is its progress (MiRA, 2026, arXiv 2603.19685), from 0 to 1.
+
+    With K subgoals, of which the j-th was reached at t_j, a state at t between t_j and t_{j+1} has
+    come as far as
+
+        p* = (1 - a) j / K + a (j + 1) / K,    a = (t - t_j) / (t_{j+1} - t_j),
+
+    with t_0 = 0. After the last that an episode reached, nobody knows how far the next was: p*
+    stays at j / K. Of subgoals reached at once the first is headed for, and then all count.
+
+    P is a linear head's value of the last token before a reply, on a clone of the policy's model,
+    and learns p* by its squared error. After each rollout it learns `updates` times from `batch` of
+    the last `episodes` that ended. Without `train_body` the clone stays as it began and the head
+    alone learns. Until it has learned, P is 0. Figures: the loss, and how far P was from p* in this
+    rollout before learning from it (`error`).
+
+    It is a potential, which the core makes rewards of: by `shaping: delta` the paper's r =
+    alpha (P(s') - P(s)), with alpha its `weight`; by `shaping: potential` one that leaves the best
+    policy as it is. The first text alone is enough to know P where an episode starts.
+
+    Where we differ: the subgoals are the world's own, verified in it, where the paper has a teacher
+    write and a rater mark them; its critic of values is the agent's business.
+    """
+
+    kind = "potential"
+    scope = "episode"
+    causal = True
+    needs = Needs(
+        readouts=frozenset({"world.reached", "world.subgoals"}),
+        privileged=frozenset({"world.reached", "world.subgoals"}),
+    )
+    value_range = (0.0, 1.0)
+
+    def __init__(
+        self,
+        language: Callable[[], CausalLM],
+        train_body: bool = True,
+        lr: float = 3e-4,
+        head_lr: float = 1e-3,
+        episodes: int = 256,
+        updates: int = 10,
+        batch: int = 16,
+        seed: int = 0,
+    ) -> None:
+        where = "reward_model.milestones"
+        check_range(where, 0, lr=lr, head_lr=head_lr)
+        check_range(where, 1, episodes=episodes, updates=updates, batch=batch)
+        self.language, self.train_body, self.rates = language, train_body, (lr, head_lr)
+        self.updates, self.batch = updates, batch
+        self.memory = Memory(episodes, seed)
+        self._learner: Learner | None = None
+
+    @property
+    def learner(self) -> Learner:
+        """What learns; it is made the first time it is asked for, or a run is loaded."""
+        if self._learner is None:
+            self._learner = Learner(self.language(), *self.rates, self.train_body)
+        return self._learner
+
+    # --- judging
+
+    def begin(self, carry: Carry, mask: Array, moment: Moment) -> tuple[Carry, Array]:
+        lm, worlds = self.learner.lm, np.flatnonzero(mask)
+        texts = moment.obs["text"][worlds].tolist()
+        first = [marked([lm.chat.first(text)[-lm.context :]], [0.0]) for text in texts]
+        out = np.zeros(mask.shape, np.float32)
+        with torch_threads(1):
+            out[worlds] = np.concatenate([out[:0], *self.learner.judge(first)])
+        return carry, np.clip(out, *self.value_range)
+
+    def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
+        following, value = traj.next_obs["text"], np.zeros(traj.shape, np.float32)
+        worlds = np.flatnonzero(traj.valid.any(0)).tolist()
+        states = [self._states(traj, n, following) for n in worlds]
+        with torch_threads(1):
+            for n, values in zip(worlds, self.learner.judge(states), strict=True):
+                value[traj.valid[:, n], n] = values[1:]
+        value = np.clip(value, *self.value_range)
+        return carry, Score(value, np.full(traj.shape, SCORED, np.int8))
+
+    def _states(self, traj: Trajectory, n: int, following: Array) -> Marked:
+        """The states of a world's episode, K turns and their K + 1 places, with p* as targets."""
+        valid = traj.valid[:, n]
+        seen = histories(traj, n, self.learner.lm, following[np.flatnonzero(valid)[-1], n])
+        reached, subgoals = (traj.readouts[f"world.{k}"][valid, n] for k in ("reached", "subgoals"))
+        return marked(seen, progress(reached, float(subgoals[-1])))
+
+    # --- learning
+
+    def learn(self, traj: Trajectory) -> dict[str, float]:
+        """Learn from the episodes of a rollout, and from those before."""
+        following = traj.next_obs["text"]
+        new = [self._states(traj, n, following) for n in np.flatnonzero(ended(traj)).tolist()]
+        self.memory.add(new)
+        if not self.memory.kept:
+            return {}
+        figures = {}
+        with torch_threads(1):
+            if new:
+                told = np.clip(np.concatenate(self.learner.judge(new)), *self.value_range)
+                targets = np.concatenate([part.targets for part in new])
+                figures["error"] = float(np.abs(told - targets).mean())
+            losses = []
+            for _ in range(self.updates):
+                data = self.memory.draw(self.batch)
+                value = self.learner.values(data)
+                wanted = torch.as_tensor(data.targets, device=value.device)
+                losses.append(self.learner.step((value - wanted).square().mean()))
+        return {"loss": float(np.mean(losses)), **figures}
+
+    # --- files
+
+    def state_dict(self) -> dict[str, Any]:
+        made = self._learner is not None
+        return {
+            "learner": self.learner.state_dict() if made else None,
+            "memory": self.memory.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.memory.load_state_dict(state["memory"])
+        if state["learner"] is not None:
+            self.learner.load_state_dict(state["learner"])
+
+
+def progress(reached: Array, subgoals: float) -> np.ndarray:
+    """p* of an episode's states, `(K + 1,)`: `reached` (K,) counts the subgoals after each turn."""
+    count = np.maximum.accumulate(np.concatenate([[0.0], reached]))
+    out = count.copy()
+    for t, j in enumerate(count):
+        later = np.flatnonzero(count > j)
+        if len(later):
+            since = int(np.flatnonzero(count == j)[0])
+            out[t] = j + (t - since) / (later[0] - since)
+    return (out / max(subgoals, 1.0)).astype(np.float32)
