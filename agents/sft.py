@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from embodied.causal_lm import IGNORED, CausalLM, padded
-from embodied.conversations import Conversation, all_texts
+from embodied.conversations import Conversation, all_texts, read_conversations
 from embodied.errors import UserError, check_range
 from embodied.nets import torch_threads
 from embodied.tiny_lm import tiny_model, tiny_tokenizer
@@ -17,14 +17,18 @@ from embodied.tiny_lm import tiny_model, tiny_tokenizer
 from .language import LanguageAgent
 from .language_state import begin_model
 
+ROWS = 50
+"""Of figures, over a fit."""
+
 
 class SFT(LanguageAgent):
     """Learns from conversations alone: `fit`. Other learners begin with it (`agent.start=RUN`).
 
     Without a `model` or a `start` it makes a small one (`embodied.tiny_lm`), whose words are those
     of the conversations. It learns for `steps` batches of `batch` conversations; what the world
-    says in them counts for `reading` as much as what is to be said, which teaches a small model
-    the world's language.
+    says in them counts for `reading` as much as what is to be said. Before that it reads `read`,
+    a file of talks in which nothing is meant (`embodied.babble`), for `read_steps` batches, all of
+    what is said in them alike: so a small model learns the world's language.
     """
 
     learns_from = "conversations"
@@ -38,6 +42,8 @@ class SFT(LanguageAgent):
         heads: int = 4,
         vocabulary: int = 2000,
         reading: float = 0.0,
+        read: str | None = None,
+        read_steps: int = 1000,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -45,7 +51,9 @@ class SFT(LanguageAgent):
         check_range("agent", 0, reading=reading)
         self.steps, self.batch = steps, batch
         self.size = {"width": width, "layers": layers, "heads": heads}
+        check_range("agent", 1, read_steps=read_steps)
         self.vocabulary, self.reading = vocabulary, reading
+        self.read, self.read_steps = read, read_steps
 
     @property
     def gamma(self) -> float:
@@ -64,24 +72,38 @@ class SFT(LanguageAgent):
         report: Callable[[Mapping[str, float]], None] = lambda figures: None,
     ) -> dict[str, float]:
         """Learn what was said. Returns the loss of a reply's token before and after."""
+        read = read_conversations(self.read) if self.read is not None else []
         if self._policy is None:
-            self._begin(self._made(all_texts(told)))
+            self._begin(self._made(all_texts([*told, *read])))
         lm = self.policy.lm
+        if read:
+            rows = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
+            self._run(lm, rows, self.read_steps, 0, report)
         rows = [self._row(lm, one) for one in told]
+        losses = self._run(lm, rows, self.steps, self.read_steps if read else 0, report)
+        lm.version += 1
+        return {
+            "loss_before": losses[0],
+            "loss_after": float(np.mean(losses[-(len(losses) // ROWS or 1) :])),
+        }
+
+    def _run(
+        self, lm: CausalLM, rows: Sequence[tuple[np.ndarray, np.ndarray]], steps: int, before: int,
+        report: Callable[[Mapping[str, float]], None],
+    ) -> list[float]:  # fmt: skip
+        """Learn from batches of rows; the loss of each. The last tenth of them learns ever less."""
         losses: list[float] = []
-        every = max(1, self.steps // 50)
+        every = max(1, steps // ROWS)
         with torch_threads(self.threads):
-            for step in range(self.steps):
+            for step in range(steps):
                 chosen = torch.randint(len(rows), (self.batch,), generator=self.shuffle).tolist()
                 for group in self.optimiser.param_groups:
-                    group["lr"] = self.lr * min(1.0, 10 * (1.0 - step / self.steps))
-                loss = self._step(lm, [rows[k] for k in chosen])
-                losses.append(loss)
+                    group["lr"] = self.lr * min(1.0, 10 * (1.0 - step / steps))
+                losses.append(self._step(lm, [rows[k] for k in chosen]))
                 if (step + 1) % every == 0:
                     recent = float(np.mean(losses[-every:]))
-                    report({"steps": step + 1.0, "agent/loss": recent})
-        lm.version += 1
-        return {"loss_before": losses[0], "loss_after": float(np.mean(losses[-every:]))}
+                    report({"steps": before + step + 1.0, "agent/loss": recent})
+        return losses
 
     def _step(self, lm: CausalLM, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
         ids = padded([row[0] for row in rows], lm.pad, lm.device)

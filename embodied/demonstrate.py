@@ -13,8 +13,9 @@ from rich.console import Console
 from embodied.actor import find_actor
 from embodied.agent import Policy
 from embodied.arguments import settings
+from embodied.babble import Babbler, wordings
 from embodied.build import make_env
-from embodied.conversations import converse, write_conversations
+from embodied.conversations import converse, read_conversations, write_conversations
 from embodied.dataset import Dataset, Episode
 from embodied.env import TaskEnv
 from embodied.errors import UserError
@@ -33,11 +34,12 @@ DEFAULTS = {
     "image_size": 64,
     "successes": False,
     "after_success": 8,
+    "like": str,
 }
 EPISODES = 30
 TRIES = 8
 """How often an episode is tried that should succeed."""
-SCRIPTED = ("expert", "noisy", "varied", "random")
+SCRIPTED = ("expert", "noisy", "varied", "random", "babble")
 
 
 def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None) -> None:
@@ -47,7 +49,8 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     the numbers, 1 where not given, are shares of `episodes`; without `episodes` they are counts.
     With `successes` episodes that do not end in success are replaced by others of the same source.
     Recording goes on for `after_success` steps after the first success. Of worlds of text `out` is
-    a file, lines of JSON (see `embodied.conversations`), and gold actions are the expert. Raises
+    a file, lines of JSON (see `embodied.conversations`); gold actions are the expert, and "babble"
+    says commands worded as in the file `like`, at random (see `embodied.babble`). Raises
     `UserError` for bad input, before anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
@@ -69,6 +72,8 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     if isinstance(env, TextEnv):
         players: dict[str, Policy] = dict.fromkeys(("expert", "varied"), Gold(env))
         players |= {name: actor.policy(env) for name, actor in actors.items()}
+        if "babble" in counts:
+            players["babble"] = _babbler(wanted)
         return _talks(env, counts, players, out, wanted)
     if not isinstance(env, TaskEnv):
         raise UserError(f"{env.name} is no task: only tasks can be recorded")
@@ -90,6 +95,12 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     print(f"wrote {out}")
 
 
+def _babbler(wanted: Any) -> Policy:
+    if not wanted["like"]:
+        raise UserError("sources=babble: say how commands are worded, by like=FILE of an expert")
+    return Babbler(wordings(read_conversations(wanted["like"])), wanted["seed"])
+
+
 def _talks(
     env: TextEnv, counts: dict[str, int], players: dict[str, Policy], out: Path, wanted: Any
 ) -> None:
@@ -97,7 +108,7 @@ def _talks(
     told, seed = [], wanted["seed"]
     for name, count in counts.items():
         if name not in players:
-            raise UserError(f"sources={name}: in a world of text expert or a run speaks")
+            raise UserError(f"sources={name}: in a world of text expert, babble or a run speaks")
         source = "expert" if name == "varied" else name  # the gold actions come in one way
         found = converse(env, players[name], range(seed, seed + count), source)
         told += [one for one in found if one.success or not wanted["successes"]]

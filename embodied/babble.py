@@ -1,0 +1,90 @@
+"""Talks in which nothing is meant: how a small model that is made from scratch hears a world.
+
+A few demonstrations show how commands are worded; with other things in them that are in sight, they
+mostly fail, and the world says so. Nobody acts well in such talks, nothing is known that an agent
+does not see, and they cost no demonstrations; but they hold the world's language, and that what is
+named in a command is something that was named before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from embodied.conversations import Conversation
+from embodied.errors import UserError
+from embodied.text_space import texts
+from embodied.types import ActionSpec, Carry, Obs
+
+THING = re.compile(r"\b(?:an?|the|some) ((?:[\w'-]+ ){0,2}[\w'-]+)")
+MOST_WORDS = 3
+
+
+def wordings(told: Sequence[Conversation]) -> list[str]:
+    """How commands are worded: those of `told`, a "{}" for whatever was named before.
+
+    "take old key from chest", said after the world had named "an old key" and "the chest", is
+    worded "take {} from {}".
+    """
+    found: dict[str, int] = {}
+    for one in told:
+        heard = ""
+        for seen, said in zip(one.seen, one.said, strict=False):
+            heard = f"{heard}\n{seen}"
+            wording = re.sub(r"\{\}( \{\})+", "{}", " ".join(_slots(said.split(), heard)))
+            found[wording] = found.get(wording, 0) + 1
+    return sorted(found, key=lambda wording: (-found[wording], wording))
+
+
+def _slots(words: list[str], heard: str) -> list[str]:
+    out = []
+    while words:
+        size = next(
+            (k for k in range(min(MOST_WORDS, len(words)), 0, -1) if _named(words[:k], heard)), 0
+        )
+        out.append("{}" if size else words[0])
+        words = words[max(1, size) :]
+    return out
+
+
+def _named(words: list[str], heard: str) -> bool:
+    thing = re.escape(" ".join(words))
+    return re.search(rf"\b(?:an?|the|some|your|\w+'s) (?:[\w'-]+ )?{thing}\b", heard) is not None
+
+
+class Babbler:
+    """Says a wording at random, with things in its places that the world has named in the episode.
+
+    Raises `UserError` for no wordings.
+    """
+
+    action_spec: ActionSpec | None = None
+    speaks = True
+
+    def __init__(self, wordings: Sequence[str], seed: int = 0) -> None:
+        if not wordings:
+            raise UserError("babble: there is no command to word others by")
+        self.wordings, self.rng = list(wordings), np.random.default_rng(seed)
+        self._things: dict[int, list[str]] = {}
+
+    def carry(self, num_worlds: int) -> Carry:
+        return {"world": np.arange(num_worlds), "turn": np.zeros(num_worlds, np.int64)}
+
+    def act(self, carry: Carry, obs: Obs, greedy: bool = False) -> tuple[Carry, np.ndarray]:
+        said = []
+        pairs = zip(carry["world"].tolist(), carry["turn"].tolist(), strict=True)
+        for (world, turn), text in zip(pairs, obs["text"].tolist(), strict=True):
+            things = self._things.setdefault(world, []) if turn else []
+            self._things[world] = things = [*things, *THING.findall(text)]
+            said.append(self._command(things))
+        return {**carry, "turn": carry["turn"] + 1}, texts(said)
+
+    def _command(self, things: list[str]) -> str:
+        wording = self.wordings[self.rng.integers(len(self.wordings))]
+        while "{}" in wording:
+            thing = things[self.rng.integers(len(things))].split() if things else ["it"]
+            size = self.rng.integers(1, len(thing) + 1)  # its name may be shorter than what follows
+            wording = wording.replace("{}", " ".join(thing[:size]), 1)
+        return wording

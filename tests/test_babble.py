@@ -1,0 +1,62 @@
+"""Talks in which nothing is meant: how commands are worded, and what is named in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from embodied.babble import Babbler, wordings
+from embodied.cli import main
+from embodied.conversations import Conversation, converse, experts
+from embodied.errors import UserError
+from tests.talks import doors
+
+ROOM = "You see an old key on the table. There is a chest."
+
+
+def test_how_commands_are_worded() -> None:
+    told = [
+        Conversation([ROOM, ".", "."], ["take old key from table", "go north"]),
+        Conversation([ROOM, ".", "."], ["take key from chest", "open chest"]),
+    ]
+    assert wordings(told) == ["take {} from {}", "go north", "open {}"]
+
+
+def test_what_was_named_before_is_what_is_named() -> None:
+    policy = Babbler(["take {} from {}"], seed=3)
+    told = converse(doors(4, 1), policy, range(4), "babble")
+    assert all(said.startswith("take ") and " from " in said for one in told for said in one.said)
+    first = Babbler(["open {}"])
+    carry, said = first.act(first.carry(1), {"text": _text(ROOM)})
+    assert said[0] in {"open old", "open old key", "open old key on", "open chest"}
+    assert carry["turn"].tolist() == [1]
+
+
+def _text(text: str):  # type: ignore[no-untyped-def]
+    from embodied.text_space import texts
+
+    return texts([text])
+
+
+def test_equal_seeds_babble_alike_and_others_do_not() -> None:
+    words = wordings(experts(doors(4, 1), 4))
+    talks = [converse(doors(4, 1), Babbler(words, seed), range(4), "b") for seed in (0, 0, 1)]
+    assert talks[0] == talks[1] != talks[2]
+
+
+def test_it_is_collected_from_the_command_line(tmp_path: Path) -> None:
+    world = ["env=library"]
+    demos, out = tmp_path / "demos.jsonl", tmp_path / "babble.jsonl"
+    assert main(["collect", *world, "episodes=2", f"out={demos}"]) == 0
+    given = ["collect", *world, "sources=babble", "episodes=3", f"out={out}"]
+    assert main(given) == 2 and not out.exists()
+    assert main([*given, f"like={demos}"]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 3 and {row["source"] for row in rows} == {"babble"}
+
+
+def test_nothing_to_word_commands_by_is_told() -> None:
+    with pytest.raises(UserError, match="no command to word others by"):
+        Babbler([])
