@@ -154,12 +154,13 @@ class ProcessPool:
         how: str,
     ) -> None:
         """The world that was being asked has failed; the others of its process go on in another."""
-        slot, _ = queue.popleft()
+        slot, question = queue.popleft()
         if slot is None:  # it could not be played again
-            slot, _ = queue.popleft()
+            slot, question = queue.popleft()
         assert slot is not None
         late = f"no answer within {self.deadline_s:g} s"
-        out[slot] = {"error": late if how == "late" else "its process died"}
+        asked = f" to {question['action'][:60]!r}" if question["do"] == "step" else " to its start"
+        out[slot] = {"error": f"{late if how == 'late' else 'its process died'}{asked}"}
         self.counts[how] += 1
         self.counts["failed"] += 1
         process.restart()

@@ -8,6 +8,7 @@ commands, no hint of the plan but what the objective says.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,6 +19,11 @@ import numpy as np
 from embodied.errors import UserError, check_range
 from embodied.text_world import Turn
 
+META = frozenset(
+    "save restore restart quit q undo script noscript transcript verify version oops again g "
+    "notify superbrief superbrev brief verbose normal nouns pronouns places objects score".split()
+)
+"""What is said to the interpreter rather than in the game: it would write files, or ask back."""
 TRIES = 100
 """Seeds that are tried for one task until the quest has its length."""
 MOST_LETTERS = 100
@@ -79,6 +85,9 @@ class TextWorldGame:
 
     def step(self, action: str) -> Turn:
         plain = "".join(letter for letter in action if letter.isascii() and letter.isprintable())
+        words = re.findall(r"[\w'-]+", plain.lower())
+        if any(word in META or word.startswith("tw-") for word in words):
+            plain = "?"
         state, _, _ = self._env.step(" ".join(plain.split())[:MOST_LETTERS] or "?")
         return self._turn(_plain(state.feedback), state, "- succeeded]" in state.raw)
 
