@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from embodied.babble import names, renamed
 from embodied.causal_lm import IGNORED, CausalLM, padded
 from embodied.conversations import Conversation, all_texts, read_conversations
 from embodied.errors import UserError, check_range
@@ -19,6 +20,8 @@ from .language_state import begin_model
 
 ROWS = 50
 """Of figures, over a fit."""
+Row = tuple[np.ndarray, np.ndarray]
+"""Tokens, and those among them that are to be said."""
 
 
 class SFT(LanguageAgent):
@@ -28,7 +31,8 @@ class SFT(LanguageAgent):
     of the conversations. It learns for `steps` batches of `batch` conversations; what the world
     says in them counts for `reading` as much as what is to be said. Before that it reads `read`,
     a file of talks in which nothing is meant (`embodied.babble`), for `read_steps` batches, all of
-    what is said in them alike: so a small model learns the world's language.
+    what is said in them alike: so a small model learns the world's language. The share `rename` of
+    the conversations that it learns from have other names for what is named in them.
     """
 
     learns_from = "conversations"
@@ -44,6 +48,7 @@ class SFT(LanguageAgent):
         reading: float = 0.0,
         read: str | None = None,
         read_steps: int = 1000,
+        rename: float = 0.0,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -53,7 +58,8 @@ class SFT(LanguageAgent):
         self.size = {"width": width, "layers": layers, "heads": heads}
         check_range("agent", 1, read_steps=read_steps)
         self.vocabulary, self.reading = vocabulary, reading
-        self.read, self.read_steps = read, read_steps
+        check_range("agent", 0, 1, rename=rename)
+        self.read, self.read_steps, self.rename = read, read_steps, rename
 
     @property
     def gamma(self) -> float:
@@ -77,18 +83,27 @@ class SFT(LanguageAgent):
             self._begin(self._made(all_texts([*told, *read])))
         lm = self.policy.lm
         if read:
-            rows = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
-            self._run(lm, rows, self.read_steps, 0, report)
-        rows = [self._row(lm, one) for one in told]
-        losses = self._run(lm, rows, self.steps, self.read_steps if read else 0, report)
+            heard = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
+            self._run(lm, heard.__getitem__, len(heard), self.read_steps, 0, report)
+        done = self.read_steps if read else 0
+        losses = self._run(lm, self._renamer(lm, told), len(told), self.steps, done, report)
         lm.version += 1
-        return {
-            "loss_before": losses[0],
-            "loss_after": float(np.mean(losses[-(len(losses) // ROWS or 1) :])),
-        }
+        last = losses[-max(1, len(losses) // ROWS) :]
+        return {"loss_before": losses[0], "loss_after": float(np.mean(last))}
+
+    def _renamer(self, lm: CausalLM, told: Sequence[Conversation]) -> Callable[[int], Row]:
+        """The rows of conversations by number, some with other names in them each time."""
+        rng = np.random.default_rng(self._speech[4])
+        known = list(dict.fromkeys(name for one in told for name in names(one)))
+
+        def row(number: int) -> Row:
+            one = told[number]
+            return self._row(lm, renamed(one, known, rng) if rng.random() < self.rename else one)
+
+        return row
 
     def _run(
-        self, lm: CausalLM, rows: Sequence[tuple[np.ndarray, np.ndarray]], steps: int, before: int,
+        self, lm: CausalLM, row: Callable[[int], Row], count: int, steps: int, before: int,
         report: Callable[[Mapping[str, float]], None],
     ) -> list[float]:  # fmt: skip
         """Learn from batches of rows; the loss of each. The last tenth of them learns ever less."""
@@ -96,16 +111,16 @@ class SFT(LanguageAgent):
         every = max(1, steps // ROWS)
         with torch_threads(self.threads):
             for step in range(steps):
-                chosen = torch.randint(len(rows), (self.batch,), generator=self.shuffle).tolist()
+                chosen = torch.randint(count, (self.batch,), generator=self.shuffle).tolist()
                 for group in self.optimiser.param_groups:
                     group["lr"] = self.lr * min(1.0, 10 * (1.0 - step / steps))
-                losses.append(self._step(lm, [rows[k] for k in chosen]))
+                losses.append(self._step(lm, [row(k) for k in chosen]))
                 if (step + 1) % every == 0:
                     recent = float(np.mean(losses[-every:]))
                     report({"steps": before + step + 1.0, "agent/loss": recent})
         return losses
 
-    def _step(self, lm: CausalLM, rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
+    def _step(self, lm: CausalLM, rows: Sequence[Row]) -> float:
         ids = padded([row[0] for row in rows], lm.pad, lm.device)
         targets = padded([row[1] for row in rows], IGNORED, lm.device)
         said, real = targets != IGNORED, padded([np.ones(len(row[0])) for row in rows], 0)
@@ -120,7 +135,7 @@ class SFT(LanguageAgent):
         self.optimiser.step()
         return float(loss.detach())
 
-    def _row(self, lm: CausalLM, one: Conversation) -> tuple[np.ndarray, np.ndarray]:
+    def _row(self, lm: CausalLM, one: Conversation) -> Row:
         """A conversation as the policy would have it: its tokens, and those that are to be said."""
         chat = lm.chat
         ids = [chat.first(one.seen[0])]

@@ -85,7 +85,8 @@ def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     quiet_threads()
     task, reward = cell["task"], cell["reward"]
     with tempfile.TemporaryDirectory() as folder:
-        settings = [f"agent.start={_clone(task, seed)}", *SETTINGS] if task in CLONED else []
+        begin = [f"agent.start={_clone(task, seed)}", "agent.hidden=[128,128]", *SETTINGS]
+        settings = begin if task in CLONED else []
         order = None
         if reward != "hand":
             checked = candidates(task)[reward]
@@ -104,7 +105,9 @@ def _clone(task: str, seed: int) -> Path:
     folder = tempfile.mkdtemp()
     chosen = [f"env={task}", f"seed={seed}", "agent.steps=8000", "agent.activation=elu"]
     fixed = ["dataset=recorded", "video=false", "tensorboard=false", f"run_dir={folder}/clone"]
-    path, _ = imitate([*chosen, *fixed], dataset=demonstrations(task, seed, source="noisy:0.2"))
+    path, _ = imitate(
+        [*chosen, *fixed], dataset=demonstrations(task, seed, None, source="noisy:0.2")
+    )
     return path
 
 

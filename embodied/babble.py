@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,6 +21,11 @@ from embodied.types import ActionSpec, Carry, Obs
 
 THING = re.compile(r"\b(?:an?|the|some) ((?:[\w'-]+ ){0,2}[\w'-]+)")
 MOST_WORDS = 3
+BETWEEN = frozenset(
+    "a an and at by for from in inside into is it of off on onto out over some that the then to "
+    "under up with".split()
+)
+"""Words that are no part of a name."""
 
 
 def wordings(told: Sequence[Conversation]) -> list[str]:
@@ -38,15 +44,54 @@ def wordings(told: Sequence[Conversation]) -> list[str]:
     return sorted(found, key=lambda wording: (-found[wording], wording))
 
 
+def names(one: Conversation) -> list[str]:
+    """What was named in the commands of a conversation after the world had named it."""
+    found: dict[str, None] = {}
+    heard = ""
+    for seen, said in zip(one.seen, one.said, strict=False):
+        heard = f"{heard}\n{seen}"
+        words = said.split()
+        while words:
+            size = _named_words(words, heard)
+            if size:
+                found[" ".join(words[:size])] = None
+            words = words[max(1, size) :]
+    return list(found)
+
+
+def renamed(one: Conversation, known: Sequence[str], rng: np.random.Generator) -> Conversation:
+    """The conversation with other names for what is named in it, each the same throughout.
+
+    So a model cannot know by heart what to say: it has to take the name from where it is told.
+    """
+    own = sorted(names(one), key=len, reverse=True)
+    taken = [name for name in known if name not in own]
+    if not own or len(taken) < len(own):
+        return one
+    others = rng.choice(len(taken), len(own), replace=False)
+    swap = {name: taken[k] for name, k in zip(own, others, strict=True)}
+    pattern = re.compile(r"\b(" + "|".join(map(re.escape, own)) + r")\b")
+
+    def told(text: str) -> str:
+        return pattern.sub(lambda match: swap[match[0]], text)
+
+    return replace(one, seen=[told(t) for t in one.seen], said=[told(t) for t in one.said])
+
+
 def _slots(words: list[str], heard: str) -> list[str]:
     out = []
     while words:
-        size = next(
-            (k for k in range(min(MOST_WORDS, len(words)), 0, -1) if _named(words[:k], heard)), 0
-        )
+        size = _named_words(words, heard)
         out.append("{}" if size else words[0])
         words = words[max(1, size) :]
     return out
+
+
+def _named_words(words: list[str], heard: str) -> int:
+    """How many of the first words are something's name; 0 where they are none."""
+    end = next((k for k, word in enumerate(words) if word in BETWEEN), len(words))
+    sizes = range(min(MOST_WORDS, end), 0, -1)
+    return next((size for size in sizes if _named(words[:size], heard)), 0)
 
 
 def _named(words: list[str], heard: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from embodied.babble import Babbler, wordings
+from embodied.babble import Babbler, names, renamed, wordings
 from embodied.cli import main
 from embodied.conversations import Conversation, converse, experts
 from embodied.errors import UserError
@@ -60,3 +61,18 @@ def test_it_is_collected_from_the_command_line(tmp_path: Path) -> None:
 def test_nothing_to_word_commands_by_is_told() -> None:
     with pytest.raises(UserError, match="no command to word others by"):
         Babbler([])
+
+
+def test_names_are_what_commands_name_and_no_words_between() -> None:
+    one = Conversation([ROOM, "."], ["take old key from table", "go north"])
+    assert names(one) == ["old key", "table"]
+
+
+def test_other_names_are_the_same_throughout() -> None:
+    one = Conversation([ROOM, "You take the old key."], ["take old key from table"])
+    got = renamed(one, ["old key", "table", "lamp", "red box"], np.random.default_rng(0))
+    assert "old key" not in got.seen[0] and "table" not in got.seen[0]
+    thing = got.said[0].removeprefix("take ").split(" from ")
+    assert sorted(thing) == ["lamp", "red box"] and f"You take the {thing[0]}." == got.seen[1]
+    assert got.seen[0].endswith("There is a chest.")
+    assert renamed(one, ["lamp"], np.random.default_rng(0)) == one  # too few to choose from
