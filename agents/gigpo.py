@@ -28,7 +28,8 @@ class GiGPO(LanguageAgent):
     the group that saw the identical text (the paper's), or "group": all turns of the group,
     standardised. With `process`, names of reward channels, the step part is of these alone and the
     episode part of all others: so a reward of turns (`verified_turn`, `implicit_process`, ...)
-    tells which turn was good, and the outcome whether the episode was.
+    tells which turn was good, and the outcome whether the episode was. These are also divided by
+    the deviation of those they are compared with, since reward models have scales of their own.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class GiGPO(LanguageAgent):
             raise UserError(
                 f"agent.process={sorted(missing)}: no such reward model; there are: "
                 f"{', '.join(traj.reward_terms)}"
+            )
+        combined = [name for name in self.process if not traj.weights[name]]
+        if combined:
+            raise UserError(
+                f"agent.process={combined}: it counts through a combiner: name that one"
             )
         terms = (traj.weights[name] * traj.reward_terms[name] for name in self.process)
         return np.where(traj.valid, sum(terms), 0.0).astype(np.float32)

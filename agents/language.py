@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -92,7 +93,7 @@ class LanguagePolicy:
     def _hear(self, carry: Carry, i: int, text: str) -> None:
         chat, started = self.lm.chat, carry["length"][i] > 0
         heard = chat.following(text) if started else chat.first(text)
-        room = self.context // 2
+        room = (self.context - self.max_tokens - len(chat.stop)) // 2  # beside the first turn
         if len(heard) > room:  # the middle of a long text is left out, its frame stays
             heard = np.concatenate([heard[: room - 16], heard[-16:]])
         self._forget(carry, i, self.context - len(heard))
@@ -190,7 +191,8 @@ class LanguageAgent:
         self.max_grad_norm, self.malformed_penalty = max_grad_norm, malformed_penalty
         self.gamma, self.threads, self.progress = gamma, threads, 0.0
         self.shuffle = torch.Generator().manual_seed(seed)
-        self.transform = SelfCorrection(lambda: self.language) if self_correct else None
+        correct = SelfCorrection(lambda: self.language, temperature=temperature)
+        self.transform = correct if self_correct else None
         self._policy: LanguagePolicy | None = None
         torch.set_num_threads(threads)
 
@@ -199,8 +201,9 @@ class LanguageAgent:
         """The policy; its model is read the first time it is asked for, or a run is loaded."""
         if self._policy is None:
             self._begin(begin_model(*self._origin, self.device, self.system))
-            if self.kl:
-                self.policy.lm.remember()
+            lm = self.policy.lm
+            if self.kl and not (lm.has_adapters and self._origin[2] is None):
+                lm.remember()  # adapters that are new are taken off instead
         assert self._policy is not None
         return self._policy
 
@@ -227,6 +230,9 @@ class LanguageAgent:
     def update(self, traj: Trajectory) -> dict[str, float]:
         """Learn from one rollout of whole episodes, `(T, N)`."""
         lm = self.policy.lm
+        traj = sound_alone(traj)
+        if not traj.valid.any():
+            return {}
         with torch_threads(self.threads):
             malformed = traj.extras["malformed"].astype(bool) & traj.valid
             reward = np.where(traj.valid, traj.reward - self.malformed_penalty * malformed, 0.0)
@@ -307,6 +313,21 @@ class LanguageAgent:
         self.policy.noise.set_state(torch.as_tensor(state["noise"]))
         self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
         load_adam_state(self.optimiser, state["optimiser"])
+
+
+def sound_alone(traj: Trajectory) -> Trajectory:
+    """A rollout without the episodes in which something broke: they say nothing of what was said.
+
+    They are in no group, and nothing of them is valid.
+    """
+    due = np.ones(traj.shape, bool) if traj.due is None else np.asarray(traj.due)
+    broken = (due & ~traj.valid).any(0)
+    if not broken.any():
+        return traj
+    group = (
+        None if traj.group is None else np.where(broken, -1 - np.arange(len(broken)), traj.group)
+    )
+    return replace(traj, valid=traj.valid & ~broken, group=group)
 
 
 def of_group(traj: Trajectory) -> Array:

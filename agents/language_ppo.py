@@ -59,12 +59,17 @@ class LanguagePPO(LanguageAgent):
 
         A limit of turns is part of the task here, and its end is in sight.
         """
-        ended = torch.as_tensor(traj.terminated | traj.truncated)
-        valid = torch.as_tensor(np.asarray(traj.valid))
+        valid = np.asarray(traj.valid)
+        order = np.argsort(~valid, axis=0, kind="stable")  # valid turns first: each to its next
+        real = torch.as_tensor(np.take_along_axis(valid, order, 0))
+        place = torch.as_tensor(order)
+        value, reward = (part.cpu().gather(0, place) for part in (value, reward))
         following = torch.cat([value[1:], torch.zeros_like(value[:1])])
+        ended = real & ~torch.cat([real[1:], torch.zeros_like(real[:1])])
         none = torch.zeros_like(ended)
-        value = value.cpu()
-        return gae(reward, value, following.cpu(), ended, none, valid, self.gamma, self.lam)
+        found = gae(reward, value, following, ended, none, real, self.gamma, self.lam)
+        advantage, target = (torch.zeros_like(one).scatter(0, place, one) for one in found)
+        return advantage, target
 
     def _values(self, data: Transcripts, hidden: Tensor | None = None) -> Tensor:
         """The critic's value before every token, `(B, L)`."""

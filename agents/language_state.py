@@ -21,6 +21,8 @@ def begin_model(
             "agent: give agent.model=FOLDER, a checkpoint of a language model, or agent.start=RUN "
             "(embodied imitate agent=sft makes one, of a small model of its own too)"
         )
+    if start is not None and lora is not None:
+        raise UserError("agent.lora: the model that agent.start ended with has its own weights")
     if start is None:
         assert model is not None
         return CausalLM.load(model, device, lora, system)

@@ -194,6 +194,10 @@ class Chance:
     """Actions drawn uniformly within their limits (a standard normal where there are none)."""
 
     def __init__(self, env: Stepper, seed: int = 0) -> None:
+        if isinstance(env, TextEnv):
+            raise UserError(
+                f"{env.name}: texts at random say nothing: expert, human or a run speaks"
+            )
         self.action_spec: Any = env.action_spec
         self.space = copy.deepcopy(env.action_space)
         self.space.seed(seed)

@@ -106,19 +106,18 @@ class CausalLM:
         return out[0], out[1]
 
     def reference(self, ids: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
-        """How likely it was to the model as it was first, `(B, L)`; see `remember`."""
+        """How likely it was to the model that was remembered, `(B, L)`, or without its adapters."""
         with torch.no_grad():
-            if self.has_adapters:
-                with self.model.disable_adapter():
-                    return self.logprobs(ids, targets, temperature)[0]
-            if self._reference is None:
+            if self._reference is not None:
+                return self._reference.logprobs(ids, targets, temperature)[0]
+            if not self.has_adapters:
                 raise RuntimeError("remember() what it is to stay near first")
-            return self._reference.logprobs(ids, targets, temperature)[0]
+            with self.model.disable_adapter():
+                return self.logprobs(ids, targets, temperature)[0]
 
     def remember(self) -> None:
         """Keep the model as it is now, to be compared with later."""
-        if not self.has_adapters:
-            self._reference = self.clone()
+        self._reference = self.clone()
 
     def reference_state(self) -> dict[str, Any] | None:
         return None if self._reference is None else self._reference.state_dict()

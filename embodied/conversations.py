@@ -89,7 +89,7 @@ def write_conversations(path: str | Path, told: Iterable[Conversation]) -> None:
     draft = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w") as file:
+        with draft.open("w", encoding="utf-8") as file:
             for one in told:
                 file.write(json.dumps(_row(one), ensure_ascii=False) + "\n")
             file.flush()
@@ -104,7 +104,7 @@ def write_conversations(path: str | Path, told: Iterable[Conversation]) -> None:
 def read_conversations(path: str | Path) -> list[Conversation]:
     """Raises `UserError`, with the line, for what is no conversation."""
     try:
-        lines = Path(path).read_text().splitlines()
+        lines = [line for line in Path(path).read_text("utf-8").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     out = []

@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from embodied.env import Stepper
 from embodied.errors import UserError
 from embodied.statistics import bootstrap, mcnemar, paired_difference, paired_rates, wilson
 from embodied.task import Task
+from embodied.text_env import TextEnv
 from embodied.types import FAULTS
 
 DEFAULTS = {
@@ -65,6 +67,8 @@ def evaluate(who: str, arguments: Sequence[str] = (), config_dir: str | Path | N
         overrides.append(f"env.max_steps={wanted['max_steps']}")
     actor = find_actor(who, overrides, wanted["trust_pickle"])
     cfg = actor.worlds(overrides, config_dir)
+    if "group" in cfg.env:  # each world its own task
+        cfg.env.group = 1
     seeds = range(wanted["seed"], wanted["seed"] + wanted["episodes"])
     env = make_env(cfg, num_envs=min(wanted["num_envs"], len(seeds)), seed=seeds[0])
     key = {"env": env.name, "settings": _settings_hash(cfg, env, wanted["greedy"])}
@@ -200,9 +204,18 @@ def _settings_hash(cfg: DictConfig, env: Stepper, greedy: bool) -> str:
         with suppress(OSError, TypeError):  # built in, or typed at a prompt
             sources.append(inspect.getsource(inspect.getmodule(kind) or kind))
     worlds = OmegaConf.to_container(cfg.env, resolve=True)
+    if isinstance(env, TextEnv):
+        sources.append(_source(env.world["_target_"]))
+        worlds = {"world": dict(env.world), "first_task": env.first_task, "tasks": env.tasks}
     sim = {k: v for k, v in (cfg.get("sim") or {}).items() if k != "threads"}
     text = json.dumps([worlds, sim, env.max_steps, greedy, sources], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _source(target: str) -> str:
+    """The module in which a world of text is, which may be run in another process alone."""
+    spec = find_spec(target.rpartition(".")[0])
+    return Path(spec.origin).read_text() if spec is not None and spec.origin else target
 
 
 def _print_summary(console: Console, name: str, rows: list[Row], success: bool) -> None:

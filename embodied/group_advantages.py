@@ -43,12 +43,15 @@ def rloo(returns: Array, group: Array) -> Array:
 
 
 def to_go(reward: Array, valid: Array, gamma: float) -> Array:
-    """Discounted sums from every turn to its episode's end, `(T, N)`: sum_k gamma^k r_{t+k}."""
+    """Discounted sums from every valid turn to its episode's end, over those that are valid.
+
+    `(T, N)` of whole episodes: sum_k gamma^k r_{t+k}; 0 where a turn is not valid.
+    """
     out = np.zeros(reward.shape, np.float32)
     following = np.zeros(reward.shape[1])
     for t in range(len(reward) - 1, -1, -1):
-        following = np.where(valid[t], reward[t] + gamma * following, 0.0)
-        out[t] = following
+        following = np.where(valid[t], reward[t] + gamma * following, following)
+        out[t] = np.where(valid[t], following, 0.0)
     return out
 
 

@@ -117,7 +117,7 @@ class Channel:
     threshold: float | None = None
     bonus: float = 1.0
     clip: float = 1.0
-    whole: bool = False  # rollouts are whole episodes, so a model may look at all of one
+    whole: bool = False  # rollouts are whole episodes, whose limits of turns are true ends
     carry: Carry = field(default_factory=dict)
     last: Array | None = None  # (N,) the value held from the last query
 

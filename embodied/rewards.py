@@ -221,7 +221,8 @@ def verdict_on(channel: Channel, traj: Trajectory, asked: Array, gamma: float) -
         last = np.where(told, value[t], last)
         after[t] = last
     channel.last = last
-    term = shape(channel, before, after, status, traj.terminated, gamma)
+    ends = traj.terminated | traj.truncated if channel.whole else traj.terminated
+    term = shape(channel, before, after, status, ends, gamma)
     parts = {part: float(np.mean(value)) for part, value in score.terms.items()}
     return Verdict(term, after, status, parts)
 

@@ -21,6 +21,8 @@ from embodied.errors import check_range
 from embodied.types import Trajectory
 
 KEPT = ("context", "reply", "log_prob")
+ROWS = 32
+"""Contexts that are read at a time."""
 
 
 class SelfCorrection:
@@ -39,11 +41,16 @@ class SelfCorrection:
     readouts = frozenset({"world.valid"})
 
     def __init__(
-        self, language: Callable[[], CausalLM], tries: int = 3, alike: float = 0.5
+        self,
+        language: Callable[[], CausalLM],
+        tries: int = 3,
+        alike: float = 0.5,
+        temperature: float = 1.0,
     ) -> None:
         check_range("agent.self_correction", 1, tries=tries)
         check_range("agent.self_correction", 0, 1, alike=alike)
         self.language, self.tries, self.alike = language, tries, alike
+        self.temperature = temperature
 
     def __call__(self, traj: Trajectory) -> Trajectory:
         failed = traj.valid & ~np.asarray(traj.readouts["world.valid"], bool)
@@ -51,20 +58,25 @@ class SelfCorrection:
         extras |= {f"original_{name}": traj.extras[name] for name in KEPT}
         valid = traj.valid.copy()
         changed: list[tuple[int, int]] = []
+        moved: list[tuple[int, int, int]] = []
         for n in range(traj.shape[1]):
             for first, right in runs(failed[:, n], traj.valid[:, n], self.tries):
                 valid[first:right, n] = False
+                moved.append((first, right, n))
                 changed += self._rewrite(extras, traj, n, first, right)
         self._likelihood(extras, changed)
+        obs = {**traj.obs, "text": traj.obs["text"].copy()}
+        for first, right, n in moved:  # it was said where the first of them was
+            obs["text"][right, n] = traj.obs["text"][first, n]
         due = valid if traj.due is None else traj.due & (valid | ~traj.valid)
-        return replace(traj, valid=valid, due=due, extras=extras)
+        return replace(traj, obs=obs, valid=valid, due=due, extras=extras)
 
     def _rewrite(
         self, extras: dict[str, Any], traj: Trajectory, n: int, first: int, right: int
     ) -> list[tuple[int, int]]:
         """Say in the turn `right` what succeeded, in the context of `first`; what this changes."""
         chat, context, reply = self.language().chat, extras["context"], extras["reply"]
-        told = len(context[right, n]) + len(reply[right, n])
+        told = np.concatenate([context[right, n], reply[right, n]])
         before, after = chat.text(reply[first, n]), chat.text(reply[right, n])
         if SequenceMatcher(None, before, after).ratio() >= self.alike:
             said = rewritten(before, after)
@@ -72,27 +84,27 @@ class SelfCorrection:
         context[right, n] = context[first, n]
         head, changed = np.concatenate([context[right, n], reply[right, n]]), [(right, n)]
         for t in range(right + 1, traj.shape[0]):
-            if not traj.valid[t, n] or len(context[t, n]) <= told:
+            if not traj.valid[t, n] or not np.array_equal(context[t, n][: len(told)], told):
                 break  # it is over, or what was rewritten has been forgotten there
-            context[t, n] = np.concatenate([head, context[t, n][told:]])
+            context[t, n] = np.concatenate([head, context[t, n][len(told) :]])
             changed.append((t, n))
         return changed
 
     def _likelihood(self, extras: dict[str, Any], changed: list[tuple[int, int]]) -> None:
         """Of the turns that were rewritten, how likely they were."""
-        if not changed:
-            return
         lm = self.language()
-        turns = [(extras["context"][at], extras["reply"][at]) for at in changed]
-        ids = padded([np.concatenate(turn) for turn in turns], lm.pad, lm.device)
-        targets = torch.full_like(ids, IGNORED)
-        for row, (context, reply) in enumerate(turns):
-            own = slice(len(context), len(context) + len(reply))
-            targets[row, own] = ids[row, own]
-        with torch.no_grad():
-            each = lm.logprobs(ids, targets)[0].cpu().numpy()
-        for row, (at, (context, reply)) in enumerate(zip(changed, turns, strict=True)):
-            extras["log_prob"][at] = each[row, len(context) : len(context) + len(reply)]
+        for start in range(0, len(changed), ROWS):
+            part = changed[start : start + ROWS]
+            turns = [(extras["context"][at], extras["reply"][at]) for at in part]
+            ids = padded([np.concatenate(turn) for turn in turns], lm.pad, lm.device)
+            targets = torch.full_like(ids, IGNORED)
+            for row, (context, reply) in enumerate(turns):
+                own = slice(len(context), len(context) + len(reply))
+                targets[row, own] = ids[row, own]
+            with torch.no_grad():
+                each = lm.logprobs(ids, targets, self.temperature)[0].cpu().numpy()
+            for row, (at, (context, reply)) in enumerate(zip(part, turns, strict=True)):
+                extras["log_prob"][at] = each[row, len(context) : len(context) + len(reply)]
 
 
 def runs(failed: np.ndarray, valid: np.ndarray, tries: int) -> list[tuple[int, int]]:

@@ -62,7 +62,7 @@ class TextEnv:
             raise UserError(f"env.group={group}: num_envs={num_worlds} is no multiple of it")
         if max_steps is not None and max_steps < 1:
             raise UserError(f"env.max_steps={max_steps}: give a whole number >= 1")
-        self.name, self.num_worlds = name, num_worlds
+        self.name, self.num_worlds, self.world = name, num_worlds, world
         self.instructions: tuple[str, ...] = ()  # its first text says what is to be done
         self.group = np.arange(num_worlds) // group
         self.first_task, self.tasks = first_task, tasks
@@ -85,7 +85,8 @@ class TextEnv:
         ids = np.arange(self.num_worlds) if mask is None else np.flatnonzero(mask)
         if seed is not None:
             seeds = np.asarray(seed, np.int64)
-            seeds = seeds if seeds.ndim else world_seeds(int(seeds), self.num_worlds)
+            if not seeds.ndim:
+                seeds = world_seeds(int(seeds), len(np.unique(self.group)))[self.group]
             self._seed[ids], self._episode[ids] = seeds[ids], -1
         self._episode[ids] += 1
         self._task[ids] = self._tasks()[ids]
@@ -235,4 +236,11 @@ def _stride(tasks: int) -> int:
 
 
 def _turn(answer: Answer) -> Turn:
-    return Turn(**answer["said"])
+    """What a world said, without halves of characters, which no file could hold."""
+    said = answer["said"]
+    told = {name: _whole(text) for name, text in said["told"].items()}
+    return Turn(**{**said, "text": _whole(said["text"]), "told": told})
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

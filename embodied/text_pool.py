@@ -99,7 +99,10 @@ class ProcessPool:
                 if process in readable:
                     self._take(process, queues[process], out)
                 elif time.monotonic() >= process.until:
-                    self._fail(process, queues[process], out, "late")
+                    if select.select([process], [], [], 0.0)[0]:  # while another was replaced
+                        self._take(process, queues[process], out)
+                    else:
+                        self._fail(process, queues[process], out, "late")
                 if not queues[process]:
                     del queues[process]
         return out

@@ -7,7 +7,7 @@ of them become worlds that step together: `embodied.text_env`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -31,7 +31,11 @@ class Turn:
     told: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"told": dict(self.told)}
+        """As JSON has it, whatever kind of number a world counts in."""
+        told = {str(name): str(text) for name, text in self.told.items()}
+        flags = {name: bool(getattr(self, name)) for name in ("terminated", "success", "valid")}
+        counts = {name: int(getattr(self, name)) for name in ("reached", "subgoals")}
+        return {"text": str(self.text), **flags, "score": float(self.score), **counts, "told": told}
 
 
 class TextWorld(Protocol):

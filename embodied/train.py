@@ -27,6 +27,7 @@ from embodied.rewards import Rewards
 from embodied.run import Run, open_run, reward_hash, versions, write_json
 from embodied.run_log import RunLog, progress_bar
 from embodied.text_env import TextEnv
+from embodied.types import Trajectory
 
 
 def train(
@@ -73,7 +74,8 @@ def train(
         if cfg.demonstrations is not None:
             training.show(cfg.demonstrations)
         if not hasattr(training.agent, "learn"):
-            training.collector.start(training.agent.policy)  # what cannot begin leaves nothing
+            stagger = training.agent.rollout_steps is not None  # not where whole ones are learned
+            training.collector.start(training.agent.policy, stagger)  # what cannot begin ends here
         if processes.rank() == 0:
             training.write_header()
     training.run()
@@ -132,6 +134,8 @@ class Training:
                 f"reward_model.NAME.late={self.rewards.lag}: {_agent_name(cfg)} learns from a "
                 "rollout at once: take agent=sac, or late=0"
             )
+        if processes.count() > 1 and getattr(self.agent, "rollout_steps", 1) is None:
+            raise UserError(f"{_agent_name(cfg)} learns in one process: leave out torchrun")
         if processes.count() > 1 and self.rewards.learning:
             raise UserError(
                 f"reward_model={self.rewards.learning[0]} learns in one process: leave out torchrun"
@@ -254,7 +258,7 @@ class Training:
             end = time.perf_counter()
             self.elapsed_s += end - start
             stop = after_update(
-                self._figures(processes.count() * traj.reward.size / (end - start), metrics)
+                self._figures(processes.count() * _made(traj) / (end - start), metrics)
                 | {f"model/{name}": value for name, value in told.items()}
                 | {"collect_share": (collected - start) / (end - start)}
             )
@@ -334,6 +338,11 @@ class Training:
             record(self.agent.policy, env, self.path / "video.mp4", episodes=2)
         except UserError as error:
             say(f"no video: {error}")
+
+
+def _made(traj: Trajectory) -> int:
+    """The steps of a rollout, without those for which a world rested."""
+    return traj.reward.size if traj.due is None else int(np.asarray(traj.due).sum())
 
 
 def _audits(cfg: DictConfig, env: Stepper, rewards: Rewards) -> dict[str, str]:

@@ -29,6 +29,12 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         write_conversations(tmp_path / "demos.jsonl", told)
 
 
+def test_any_character_is_kept(tmp_path: Path) -> None:
+    told = [Conversation(["a\u2028b", "c\x85"], ["d\u2029\u65e5"])]
+    write_conversations(tmp_path / "odd.jsonl", told)
+    assert read_conversations(tmp_path / "odd.jsonl") == told
+
+
 def test_other_people_s_conversations_are_read(tmp_path: Path) -> None:
     row = {"messages": [{"role": "system", "content": "Be brief."},
                         {"role": "user", "content": "hi"},

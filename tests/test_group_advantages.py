@@ -38,6 +38,14 @@ def test_sums_to_the_end_by_hand() -> None:
     np.testing.assert_allclose(to_go(reward, valid, 0.5), [[3, 2], [4, 4], [4, 0]])
 
 
+def test_a_turn_that_was_taken_out_hands_on_what_comes() -> None:
+    reward, valid = (
+        np.array([[0.0], [9.0], [0.0], [1.0]]),
+        np.array([[True], [False], [True], [True]]),
+    )
+    np.testing.assert_allclose(to_go(reward, valid, 0.5)[:, 0], [0.25, 0, 0.5, 1])
+
+
 def test_gigpo_s_step_part_by_hand() -> None:
     states = [["a", "a", "a"], ["b", "a", "b"]]
     values = np.array([[1.0, 3.0, 9.0], [5.0, 5.0, 7.0]])

@@ -144,6 +144,29 @@ def test_worlds_that_cannot_be_made_say_why() -> None:
         TextEnv({"_target_": "tests.text_toys.Walls"}, "walls", 1, workers=1)
 
 
+def test_one_slow_process_makes_no_other_late() -> None:
+    env = make(2, workers=2, deadline_s=1.0)
+    env.reset()
+    step = env.step(texts(["hang", "nap"]))  # the second answers while the first is replaced
+    assert step.fault.tolist() == [WORLD_FAULT, 0]
+    env.close()
+
+
+def test_one_seed_for_all_keeps_groups_together() -> None:
+    env = make(4, group=2)
+    env.reset(seed=5)
+    tasks = env.state_dict()["task"]
+    assert tasks[0] == tasks[1] != tasks[2] == tasks[3]
+
+
+def test_half_a_character_is_no_crash() -> None:
+    env = make(1, workers=1)
+    env.reset()
+    step = env.step(texts(["half"]))
+    assert not step.fault.any() and step.obs["text"][0].startswith("?")
+    env.close()
+
+
 def test_any_unicode_is_a_text() -> None:
     space = AnyText(8)
     assert space.contains("für 日本") and not space.contains("x" * 9) and not space.contains(3)

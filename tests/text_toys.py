@@ -38,6 +38,10 @@ class Doors:
             time.sleep(60.0)
         if action == "die":
             os._exit(1)
+        if action == "nap":
+            time.sleep(0.8)
+        if action == "half":
+            return Turn("\ud800", told={"word": '""'})
         fits = action == f"say {self._words[self._open]}"
         self._open += fits
         said = "It opens." if fits else "Nothing happens." if action[:4] == "say " else "What?"

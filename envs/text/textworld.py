@@ -24,6 +24,8 @@ META = frozenset(
     "notify superbrief superbrev brief verbose normal nouns pronouns places objects score".split()
 )
 """What is said to the interpreter rather than in the game: it would write files, or ask back."""
+MOST_KEPT = 10_000
+"""Games in a folder, of 400 kB each: beyond that the oldest are made anew when they are needed."""
 TRIES = 100
 """Seeds that are tried for one task until the quest has its length."""
 MOST_LETTERS = 100
@@ -133,6 +135,11 @@ class TextWorldGame:
                 f"env: no quest of {length} commands in {rooms} rooms, {objects} things"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        kept = list(self.folder.glob("*.z8"))
+        if len(kept) >= MOST_KEPT:
+            oldest = min(kept, key=lambda one: one.stat().st_mtime)
+            for kind in ("z8", "json", "ni"):
+                oldest.with_suffix(f".{kind}").unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             options.path = f"{folder}/game.z8"
             compile_game(game, options)

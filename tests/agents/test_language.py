@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from embodied.agents.gigpo import GiGPO
 from embodied.agents.grpo import GRPO
-from embodied.agents.language import LanguageAgent, LanguagePolicy, spoken
+from embodied.agents.language import LanguageAgent, LanguagePolicy, sound_alone, spoken
 from embodied.agents.language_ppo import LanguagePPO
 from embodied.agents.rloo import RLOO
 from embodied.agents.sft import SFT
@@ -190,6 +190,30 @@ def test_group_methods_want_groups() -> None:
     traj = collector(doors(2, 1)).collect(learner.policy, None)
     with pytest.raises(UserError, match="env.group=8"):
         learner.update(traj)
+
+
+def test_an_episode_that_broke_is_learned_from_by_nobody() -> None:
+    traj = talk([["say oak"], ["dance"], ["say fir"], [""]], group=4)
+    traj.due = traj.valid.copy()
+    traj.valid[1:, 3] = False  # a fault
+    got = sound_alone(traj)
+    assert (
+        got.valid[:, :3].all() and not got.valid[:, 3].any() and got.group[3] not in got.group[:3]
+    )
+    reward = np.where(got.valid, [[1.0, 0.0, 0.5, 9.0]], 0.0)
+    worth = RLOO().advantages(got, reward)  # against the others that are sound
+    np.testing.assert_allclose(worth[0, :3], len(worth) * np.array([0.75, -0.75, 0.0]), atol=1e-5)
+    np.testing.assert_array_equal(worth[:, 3], 0.0)
+    traj.valid[:] = False
+    assert agent(RLOO).update(traj) == {}
+
+
+def test_two_long_texts_fit() -> None:
+    policy = LanguagePolicy(lm(), 24, 1.0, 128, None, 0)
+    carry = policy.carry(1)
+    for _ in range(4):
+        carry, _ = policy.act(carry, {"text": texts(["a door " * 300])})
+        assert len(policy.extras["context"][0]) <= 128 - 24
 
 
 def test_without_a_model_it_says_where_one_comes_from() -> None:

@@ -38,3 +38,14 @@ def test_the_critic_learns_what_is_to_come() -> None:
     with torch.no_grad():
         value = data.gathered(made._values(data) * data.begins, traj.shape)
     assert value[1, 0] > 0.7 and abs(float(value[1, 1])) < 0.3
+
+
+def test_a_turn_that_was_taken_out_is_passed_over() -> None:
+    traj = talk([["dance"]], group=1, env=doors(1, 1, max_steps=3))
+    traj.valid[1] = False
+    made = learner(lam=1.0)
+    reward, value = torch.tensor([[0.0], [9.0], [2.0]]), torch.tensor([[1.0], [7.0], [1.5]])
+    got, target = made._turns(traj, value, reward)
+    # 0 + 1.5 - 1, and then 2 - 1.5; with lam = 1 the first is 2 - 1
+    np.testing.assert_allclose(got[:, 0], [1.0, 0.0, 0.5])
+    np.testing.assert_allclose(target[[0, 2], 0], [2.0, 2.0])

@@ -58,8 +58,7 @@ def test_adapters_learn_and_leave_the_model_as_it_was(tmp_path: Path) -> None:
         learner.policy.lm.hidden(torch.tensor([[3, 4, 5]])).detach(),
         model.hidden(torch.tensor([[3, 4, 5]])).detach(),
     )
-    learner.policy.lm.remember()  # without its adapters it is its own reference
-    assert learner.policy.lm.reference_state() is None
+    assert learner.policy.lm.reference_state() is None  # without its adapters it is what it was
     traj = talk(model=learner.policy.lm)
     traj.reward = np.where(traj.valid, [[1.0, 0.0, 1.0, 0.0]], 0.0).astype(np.float32)
     assert np.isfinite(list(learner.update(traj).values())).all()
