@@ -121,10 +121,11 @@ def told(rows: list[dict[str, Any]], task: str) -> dict[str, list[float]]:
     out: dict[str, list[float]] = {"hand": list(hand.values())}
     for kind, name in (("authored", "kept"), ("chance", "chance")):
         pool = {k: v for k, v in success.items() if k.startswith(kind)}
-        for seed in sorted({seed for told in pool.values() for seed in told}):
-            known = {k: v[seed] for k, v in pool.items() if seed in v}
+        whole = set.intersection(*map(set, pool.values())) if pool else set()
+        for seed in sorted(whole):  # those in which every candidate has been trained on
+            known = {k: v[seed] for k, v in pool.items()}
             kept = max(known, key=lambda k: known[k])
-            judged = {k: _others(v, seed) for k, v in pool.items() if k in known}
+            judged = {k: _others(v, seed) for k, v in pool.items()}
             out.setdefault(name, []).append(judged[kept])
             if kind == "authored":
                 out.setdefault("regret", []).append(max(judged.values()) - judged[kept])

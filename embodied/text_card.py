@@ -54,6 +54,8 @@ class Judged:
     totals: tuple[float, float]
     paid: tuple[Array, Array]
     right: bool
+    note: str = ""
+    """What they were paid where they were asked about otherwise."""
 
 
 @dataclass

@@ -77,3 +77,5 @@ def test_what_is_kept_by_a_seed_is_judged_by_the_others() -> None:
     assert found["kept"] == pytest.approx([0.15, 0.55, 0.6])
     assert found["regret"] == pytest.approx([0.5, 0.0, 0.0])
     assert found["chance"] == [0.3]
+    more = told([*rows, row("jump", "authored_0", 3, 1.0)], "jump")  # a seed that is not done yet
+    assert len(more["kept"]) == 3
