@@ -44,8 +44,15 @@ class Audit:
 def audit(arguments: Sequence[str], config_dir: str | Path | None = None) -> int:
     """Audit the one configured reward model, print its card; 0 if the gate passes, 1 if not.
 
+    A model of turns is audited in its world of text: see `embodied.text_audit`.
     Raises `UserError` for bad input, and writes nothing then.
     """
+    wanted, overrides = settings(arguments, {**DEFAULTS, "episodes": int}, extra=("reward_model",))
+    cfg = compose_config(overrides, config_dir=config_dir)
+    if "world" in (cfg.env.get("stepper") or {}):
+        from embodied.text_audit import audit_text
+
+        return audit_text(cfg, wanted)
     done = run_audit(arguments, config_dir)
     print_card(done.card, done.record)
     print(f"\nreport  {done.report_path}\nrecord  {done.record_path}")

@@ -55,7 +55,7 @@ of the task was done after it.</p></header>
 
 def _talk(talk: Talk, most: float, opened: bool) -> str:
     word, tone = ("success", "good") if talk.success else ("no success", "bad")
-    turns = "".join(_turn(turn, most) for turn in talk.turns)
+    turns = "".join(turn_of(turn, most) for turn in talk.turns)
     end = f'<div class="turn"><pre>{escape(talk.last)}</pre></div>' if talk.last else ""
     return (
         f'<details class="talk sheet"{" open" * opened}><summary><b class="{tone}">{word}</b> '
@@ -64,7 +64,8 @@ def _talk(talk: Talk, most: float, opened: bool) -> str:
     )
 
 
-def _turn(turn: Said, most: float) -> str:
+def turn_of(turn: Said, most: float) -> str:
+    """A turn with what it was paid beside it; bars are as long as `most`."""
     kind = "said" if turn.valid else "said invalid"
     said = escape(turn.said) or "(nothing)"
     rows = "".join(_row(name, value, most) for name, value in turn.paid.items())

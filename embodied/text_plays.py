@@ -19,7 +19,7 @@ from embodied.rewards import Rewards
 from embodied.text_env import TextEnv
 from embodied.text_pairs import Pair, Play, Task
 from embodied.text_space import texts
-from embodied.types import SCORED, Array, Carry, Moment, Obs, Score, Trajectory
+from embodied.types import SCORED, ActionSpec, Array, Carry, Moment, Obs, Score, Trajectory
 
 READ = ("success", "world.valid", "world.reached", "world.progress")
 _AT_REST = ("success", "reward")
@@ -49,7 +49,8 @@ class Played:
         worlds = self.env.num_worlds
         for start in range(0, len(new), worlds):
             chunk = new[start : start + worlds]
-            self.stage.plays = chunk + [chunk[0]] * (worlds - len(chunk))
+            idle = (chunk[0][0], ("",))
+            self.stage.plays = chunk + [idle] * (worlds - len(chunk))
             plans = [said for _, said in self.stage.plays]
             self.collector.start(_Says(plans), stagger=False)
             self._at |= {key: len(self._parts) * worlds + k for k, key in enumerate(chunk)}
@@ -66,7 +67,7 @@ class Played:
         possible = all(turn < rows and able[turn] for turn in pair.possible)
         return bool(possible and (won or not pair.wins) and not (lost and pair.loses))
 
-    def shown(self, plays: Sequence[Play], group: Sequence[int]) -> Trajectory:
+    def shown(self, plays: Sequence[Play], group: Sequence[int] | np.ndarray) -> Trajectory:
         """A rollout in which world n plays `plays[n]`, and belongs to `group[n]`."""
         columns = [self._column(play) for play in plays]
         steps = max(len(_rows(*column)) for column in columns)
@@ -75,6 +76,10 @@ class Played:
             if play.planted:
                 _plant(part, play)
         return _beside(parts, np.array(group))
+
+    def turns(self, play: Play) -> int:
+        """How long an episode was."""
+        return len(_rows(*self._column(play)))
 
     def told(self, play: Play) -> tuple[tuple[str, ...], Trajectory]:
         """The world's texts in an episode, `(T + 1)`, and its rollout, `(T, 1)`."""
@@ -114,13 +119,20 @@ def solved(env: TextEnv, count: int, played: Played) -> list[Task]:
 
 
 def fair(played: Played, pairs: Sequence[Pair]) -> list[Pair]:
-    """Of every task, family and name the first pair that is fair, all having been played."""
-    played.play(play for pair in pairs for play in (pair.better, pair.worse))
-    found: dict[tuple[int, str, str], Pair] = {}
+    """Of every task, family and name the first pair that is fair once it was played."""
+    left: dict[tuple[int, str, str], list[Pair]] = {}
     for pair in pairs:
-        key = (pair.better.task, pair.family, pair.name)
-        if key not in found and played.sound(pair):
-            found[key] = pair
+        left.setdefault((pair.better.task, pair.family, pair.name), []).append(pair)
+    found: dict[tuple[int, str, str], Pair] = {}
+    tried = 1
+    while left:
+        now = {key: ours[:tried] for key, ours in left.items()}
+        played.play(p for ours in now.values() for one in ours for p in (one.better, one.worse))
+        for key, ours in now.items():
+            if sound := [pair for pair in ours if played.sound(pair)]:
+                found[key] = sound[0]
+        left = {k: rest for k, ours in left.items() if k not in found and (rest := ours[tried:])}
+        tried *= 2
     return list(found.values())
 
 
@@ -201,7 +213,7 @@ class _Stage:
         return getattr(self.env, name)
 
     def reset(self, mask: Array | None = None, seed: Array | int | None = None) -> Obs:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"task": task, "actions": [], "elapsed": self.env.max_steps - len(said)}
             for task, said in self.plays
         ]
@@ -211,7 +223,7 @@ class _Stage:
 class _Says:
     """Says the actions of plans, world by world."""
 
-    action_spec = None
+    action_spec: ActionSpec | None = None
 
     def __init__(self, plans: Sequence[Sequence[str]]) -> None:
         self.plans = plans
