@@ -209,12 +209,15 @@ VERBS = {
             embodied collect env=pick_cube out=data/pick episodes=30 cameras=front,wrist
             embodied collect env=pick_cube out=data/test 'sources=[expert*12,expert:drops*6]'
             embodied collect env=pick_cube out=data/runs 'sources=[runs/mine*50]' seed=500
+            embodied collect env=household out=demos.jsonl episodes=60
+            embodied collect env=household out=babble.jsonl sources=babble like=demos.jsonl
 
             sources=varied episodes=30 seed=0 num_envs=32 cameras= image_size=64 successes=false
-            after_success=8
+            after_success=8 like=
             A source is expert, expert:FLAW, varied (the expert at a pace of its own), noisy,
             noisy:SHARE, noisy:SHARE:FLAW, random, or a run directory; *N is a count, or a share
-            of episodes=N."""),
+            of episodes=N. In a world of text it is expert, a run, or babble, which says commands
+            worded as in the file like= at random."""),
         ("--config-dir",),
     ),
     "fit": Verb(
@@ -252,7 +255,10 @@ VERBS = {
             The dataset holds successes of the expert and its flaws; rollouts are episodes of a
             policy trained on this reward; others are episodes of other tasks. Writes report.html
             and audit.json beside the model. Exit code 1 when the gate fails: `embodied train`
-            then refuses the model, unless allow_unaudited=true."""),
+            then refuses the model, unless allow_unaudited=true.
+
+            embodied audit reward_model=verified_turn env=household out=audits/turns episodes=24
+            In a world of text no dataset is needed: pairs of episodes are played in it."""),
         ("--config-dir",),
     ),
     "write-reward": Verb(
@@ -283,6 +289,7 @@ VERBS = {
             embodied imitate dataset=data/pick env=pick_cube run_dir=runs/clone
             embodied imitate dataset=data/mixed env=pick_cube weights=ra_bc score=stage_aware
             embodied train env=pick_cube agent.start=runs/clone     PPO goes on from there
+            embodied imitate dataset=demos.jsonl env=household agent=sft    what was said is learned
 
             weights=none score= agent.steps=3000
             weights=ra_bc counts a frame by the progress that follows it: of a column that
@@ -308,7 +315,7 @@ VERBS = {
     ),
     "play": Verb(
         _play,
-        "Watch a policy: write a video, or open MuJoCo's viewer.",
+        "Watch a policy: as a video, in MuJoCo's viewer, or what it says in a world of text.",
         "play RUN [KEY=VALUE ...] [--config-dir DIR]",
         WHO
         + "\n\n"
@@ -316,6 +323,8 @@ VERBS = {
             embodied play runs/mine
             embodied play runs/mine episodes=1 num_envs=1 camera=wrist size=720x960 speed=0.5
             embodied play expert:drops env=pick_cube out=drops.mp4
+            embodied play expert env=household reward_model=[outcome,verified_turn]
+            embodied play human env=textworld                       you are asked what to say
 
             episodes=4 num_envs=4 seed=10000 camera= size=480x640 speed=1 seconds=20 greedy=true
             max_steps= out=video.mp4 viewer=false trust_pickle=false"""),
