@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embodied.babble import names, renamed
+from embodied.babble import names, renamed, things
 from embodied.causal_lm import IGNORED, CausalLM, padded
 from embodied.conversations import Conversation, all_texts, read_conversations
 from embodied.errors import UserError, check_range
@@ -86,15 +86,18 @@ class SFT(LanguageAgent):
             heard = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
             self._run(lm, heard.__getitem__, len(heard), self.read_steps, 0, report)
         done = self.read_steps if read else 0
-        losses = self._run(lm, self._renamer(lm, told), len(told), self.steps, done, report)
+        known = dict.fromkeys([*(name for one in told for name in names(one)), *things(read)])
+        row = self._renamer(lm, told, list(known))
+        losses = self._run(lm, row, len(told), self.steps, done, report)
         lm.version += 1
         last = losses[-max(1, len(losses) // ROWS) :]
         return {"loss_before": losses[0], "loss_after": float(np.mean(last))}
 
-    def _renamer(self, lm: CausalLM, told: Sequence[Conversation]) -> Callable[[int], Row]:
+    def _renamer(
+        self, lm: CausalLM, told: Sequence[Conversation], known: Sequence[str]
+    ) -> Callable[[int], Row]:
         """The rows of conversations by number, some with other names in them each time."""
         rng = np.random.default_rng(self._speech[4])
-        known = list(dict.fromkeys(name for one in told for name in names(one)))
 
         def row(number: int) -> Row:
             one = told[number]

@@ -20,6 +20,10 @@ from embodied.text_space import texts
 from embodied.types import ActionSpec, Carry, Obs
 
 THING = re.compile(r"\b(?:an?|the|some) ((?:[\w'-]+ ){0,2}[\w'-]+)")
+NAMED = re.compile(
+    r"\b(?:[Aa]n?|[Tt]he) ([\w'-]+(?: [\w'-]+)?)"
+    r"(?=[.,;!?]|\s(?:and|contains|from|in|inside|is|on|to|with)\b)"
+)
 MOST_WORDS = 3
 BETWEEN = frozenset(
     "a an and at by for from in inside into is it of off on onto out over some that the then to "
@@ -45,18 +49,29 @@ def wordings(told: Sequence[Conversation]) -> list[str]:
 
 
 def names(one: Conversation) -> list[str]:
-    """What was named in the commands of a conversation after the world had named it."""
+    """What was named in the commands of a conversation after the world had named it: in those that
+    could be done, where that is known."""
     found: dict[str, None] = {}
     heard = ""
-    for seen, said in zip(one.seen, one.said, strict=False):
+    for k, (seen, said) in enumerate(zip(one.seen, one.said, strict=False)):
         heard = f"{heard}\n{seen}"
-        words = said.split()
+        words = said.split() if not one.valid or one.valid[k] else []
         while words:
             size = _named_words(words, heard)
             if size:
                 found[" ".join(words[:size])] = None
             words = words[max(1, size) :]
     return list(found)
+
+
+def things(told: Sequence[Conversation]) -> list[str]:
+    """What worlds name in two or more of these talks, whether or not anybody said it."""
+    count: dict[str, int] = {}
+    for one in told:
+        for name in dict.fromkeys(NAMED.findall("\n".join(one.seen))):
+            if BETWEEN.isdisjoint(name.split()):
+                count[name] = count.get(name, 0) + 1
+    return sorted(name for name, talks in count.items() if talks > 1)
 
 
 def renamed(one: Conversation, known: Sequence[str], rng: np.random.Generator) -> Conversation:

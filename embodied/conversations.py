@@ -3,7 +3,8 @@
 On disk they are lines of JSON, with the `messages` that other libraries of language models read:
 
     {"messages": [{"role": "user", "content": ...}, {"role": "assistant", ...}, ...],
-     "env": "textworld", "task": 17, "source": "expert", "success": true, "rewards": [0.0, ...]}
+     "env": "textworld", "task": 17, "source": "expert", "success": true, "rewards": [0.0, ...],
+     "valid": [true, ...]}
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Conversation:
     """Who spoke: "expert", or a run."""
     success: bool = False
     rewards: list[float] = field(default_factory=list)
+    valid: list[bool] = field(default_factory=list)
+    """Whether what was said could be done, where that is known."""
 
     def __len__(self) -> int:
         return len(self.said)
@@ -58,11 +61,13 @@ def converse(
         while live.any():
             carry, said = policy.act(carry, obs, greedy)
             step = env.step(said)
+            valid = env.readouts()["world.valid"]
             for i in np.flatnonzero(live):
                 one = told[i]
                 one.said.append(str(said[i]))
                 one.seen.append(str(step.obs["text"][i]))
                 one.rewards.append(float(step.reward[i]))
+                one.valid.append(bool(valid[i]))
                 one.success = bool(step.success[i])
                 sound[i] &= step.fault[i] == 0
             obs, live = step.obs, live & ~step.done
@@ -125,7 +130,7 @@ def _row(one: Conversation) -> dict:
         messages.append({"role": "user", "content": seen})
     return {
         "messages": messages, "env": one.env, "task": one.task, "source": one.source,
-        "success": one.success, "rewards": one.rewards,
+        "success": one.success, "rewards": one.rewards, "valid": one.valid,
     }  # fmt: skip
 
 
@@ -144,6 +149,7 @@ def _conversation(row: dict) -> Conversation:
     return Conversation(
         said[::2], said[1::2], str(row.get("env", "")), int(row.get("task", 0)),
         str(row.get("source", "")), bool(row.get("success", False)), rewards,
+        [bool(value) for value in row.get("valid", ())],
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embodied.babble import Babbler, names, renamed, wordings
+from embodied.babble import Babbler, names, renamed, things, wordings
 from embodied.cli import main
 from embodied.conversations import Conversation, converse, experts
 from embodied.errors import UserError
@@ -66,6 +66,15 @@ def test_nothing_to_word_commands_by_is_told() -> None:
 def test_names_are_what_commands_name_and_no_words_between() -> None:
     one = Conversation([ROOM, "."], ["take old key from table", "go north"])
     assert names(one) == ["old key", "table"]
+    one.valid = [False, True]  # the first could not be done
+    assert names(one) == []
+
+
+def test_what_worlds_name_again_and_again() -> None:
+    told = [
+        Conversation([text], []) for text in (ROOM, "The chest is shut, on the table.", "a key.")
+    ]
+    assert things(told) == ["chest", "table"]
 
 
 def test_other_names_are_the_same_throughout() -> None:
