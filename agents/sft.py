@@ -139,7 +139,8 @@ class SFT(LanguageAgent):
         return float(loss.detach())
 
     def _row(self, lm: CausalLM, one: Conversation) -> Row:
-        """A conversation as the policy would have it: its tokens, and those that are to be said."""
+        """A conversation as the policy has it, as far as the model can read: its tokens, and those
+        that are to be said."""
         chat = lm.chat
         ids = [chat.first(one.seen[0])]
         mine = [np.zeros(len(ids[0]), bool)]
@@ -150,7 +151,13 @@ class SFT(LanguageAgent):
             ids += parts
             mine += [np.full(len(part), j == 0) for j, part in enumerate(parts)]
         whole = np.concatenate(ids)[: lm.context]
-        return whole, np.where(np.concatenate(mine)[: lm.context], whole, IGNORED)
+        targets = np.where(np.concatenate(mine)[: lm.context], whole, IGNORED)
+        if (targets == IGNORED).all():
+            raise UserError(
+                f"task {one.task} begins with {len(ids[0])} tokens, more than the model's "
+                f"{lm.context}: give more agent.context"
+            )
+        return whole, targets
 
     def _made(self, texts: Sequence[str]) -> CausalLM:
         model, lora, start = self._origin

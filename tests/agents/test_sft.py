@@ -64,6 +64,12 @@ def test_adapters_learn_and_leave_the_model_as_it_was(tmp_path: Path) -> None:
     assert np.isfinite(list(learner.update(traj).values())).all()
 
 
+def test_a_text_that_is_too_long_is_told() -> None:
+    sft = SFT(**{**SMALL, "context": 64})
+    with pytest.raises(UserError, match="give more agent.context"):
+        sft.fit([Conversation(["a door " * 200, ""], ["say oak"], task=7)])
+
+
 def test_it_does_not_learn_by_doing() -> None:
     with pytest.raises(UserError, match="embodied imitate agent=sft"):
         _ = SFT().gamma
