@@ -75,9 +75,9 @@ def test_a_turn_is_paid_what_its_state_is_further_by_hand() -> None:
     reward = paid(model, traj)
     np.testing.assert_array_equal(reward[:, 0], [0.125, -0.0625, 0, 0, 0])
     np.testing.assert_array_equal(reward[:, 1], [0.125, -0.0625, -0.1875, 0.5, 0.0])
-    reward = paid(model, traj, "potential")  # 0 after a true end
+    reward = paid(model, traj, "potential")  # 0 after the end, which a limit of turns is too
     np.testing.assert_array_equal(reward[:, 0], [0.125, -0.25, 0, 0, 0])
-    np.testing.assert_array_equal(reward[:, 1], [0.125, -0.0625, -0.1875, 0.5, 0.0])
+    np.testing.assert_array_equal(reward[:, 1], [0.125, -0.0625, -0.1875, 0.5, -0.5])
 
 
 def test_the_first_text_alone_tells_where_an_episode_starts() -> None:
