@@ -33,6 +33,13 @@ Answer = dict[str, Any]
 """{"said": ...} (and of a reset "begun"), or {"error": why} where the world failed: reset it."""
 
 
+Queue = deque[tuple[int | None, Question]]
+"""What a process is to be asked, in order: the place of the answer (None: for nobody), and what."""
+AHEAD, AHEAD_BYTES = 4, 32_768
+"""How many questions a process has at a time, and of what size: less than a socket holds, so that
+neither side ever waits to be read."""
+
+
 class Pool(Protocol):
     max_turns: int
     tells: tuple[str, ...]
@@ -86,11 +93,11 @@ class ProcessPool:
 
     def ask(self, questions: Sequence[Question]) -> list[Answer]:
         out: list[Answer] = [{} for _ in questions]
-        queues: dict[_Process, deque[tuple[int | None, Question]]] = {}
+        queues: dict[_Process, Queue] = {}
         for slot, question in enumerate(questions):
             queues.setdefault(self._of(question["world"]), deque()).append((slot, question))
         for process, queue in queues.items():
-            self._next(process, queue)
+            self._send(process, queue)
         while queues:
             now = time.monotonic()
             wait = max(0.0, min(process.until for process in queues) - now)
@@ -114,48 +121,45 @@ class ProcessPool:
     def _of(self, world: int) -> _Process:
         return self._processes[world % len(self._processes)]
 
-    def _next(self, process: _Process, queue: deque[tuple[int | None, Question]]) -> None:
-        """Ask the first of what waits, after its world has been played again where it was lost."""
-        if not queue:
-            return
-        question = queue[0][1]
-        world = question["world"]
-        if world in self._lost:
-            self._lost.discard(world)
-            if question["do"] != "reset":
-                seed, actions = self._played[world]
-                question = {"world": world, "do": "reset", "seed": seed, "actions": actions}
-                queue.appendleft((None, question))
-        starts = question["do"] == "reset"
-        process.ask(question, self.deadline_s * (REPLAY if starts else 1))
+    def _send(self, process: _Process, queue: Queue) -> None:
+        """Ask some of what waits ahead of their turn, so that the process need not wait for us.
 
-    def _take(
-        self, process: _Process, queue: deque[tuple[int | None, Question]], out: list[Answer]
-    ) -> None:
+        A world that was lost is played again first.
+        """
+        while process.can_take and len(process.asked) < len(queue):
+            place = len(process.asked)
+            question = queue[place][1]
+            world = question["world"]
+            if world in self._lost:
+                self._lost.discard(world)
+                if question["do"] != "reset":
+                    seed, actions = self._played[world]
+                    question = {"world": world, "do": "reset", "seed": seed, "actions": actions}
+                    queue.insert(place, (None, question))
+            process.ask(question)
+        if queue:
+            starts = queue[0][1]["do"] == "reset"
+            process.until = time.monotonic() + self.deadline_s * (REPLAY if starts else 1)
+
+    def _take(self, process: _Process, queue: Queue, out: list[Answer]) -> None:
         try:
-            answer = process.receive()
+            answers = process.receive()
         except ConnectionError:
             return self._fail(process, queue, out, "died")
-        if answer is None:
-            return  # the rest of it is still to come
-        slot, question = queue.popleft()
-        if "error" in answer:
-            self.counts["failed"] += slot is not None
-        elif question["do"] == "reset":
-            self._played[question["world"]] = (question["seed"], list(question["actions"]))
-        elif question["do"] == "step":
-            self._played[question["world"]][1].append(question["action"])
-        if slot is not None:
-            out[slot] = answer
-        self._next(process, queue)
+        for answer in answers:
+            slot, question = queue.popleft()
+            if "error" in answer:
+                self.counts["failed"] += slot is not None
+            elif question["do"] == "reset":
+                self._played[question["world"]] = (question["seed"], list(question["actions"]))
+            elif question["do"] == "step":
+                self._played[question["world"]][1].append(question["action"])
+            if slot is not None:
+                out[slot] = answer
+        if answers:
+            self._send(process, queue)
 
-    def _fail(
-        self,
-        process: _Process,
-        queue: deque[tuple[int | None, Question]],
-        out: list[Answer],
-        how: str,
-    ) -> None:
+    def _fail(self, process: _Process, queue: Queue, out: list[Answer], how: str) -> None:
         """The world that was being asked has failed; the others of its process go on in another."""
         slot, question = queue.popleft()
         if slot is None:  # it could not be played again
@@ -168,11 +172,14 @@ class ProcessPool:
         self.counts["failed"] += 1
         process.restart()
         self._lost |= {world for world in self._played if self._of(world) is process}
-        self._next(process, queue)
+        left = [waiting for waiting in queue if waiting[0] is not None]
+        queue.clear()
+        queue.extend(left)
+        self._send(process, queue)
 
 
 class _Process:
-    """One process of worlds and the socket to it; it is asked one thing at a time."""
+    """One process of worlds and the socket to it."""
 
     def __init__(self, node: Mapping[str, Any]) -> None:
         self.node, self.until = node, 0.0
@@ -188,39 +195,46 @@ class _Process:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
-        self.ask(self.node, START_S)
+        self.asked: deque[int] = deque()  # bytes of what is not answered yet
+        self.ask(self.node)
+        self.until = time.monotonic() + START_S
 
     def fileno(self) -> int:
         return self._link.fileno()
 
+    @property
+    def can_take(self) -> bool:
+        """Whether it may be asked more."""
+        return not self.asked or len(self.asked) < AHEAD and sum(self.asked) < AHEAD_BYTES
+
     def hello(self) -> Answer:
         """What it says when its worlds are made."""
-        told: Answer | None = None
-        while told is None:
+        told: list[Answer] = []
+        while not told:
             readable, _, _ = select.select([self], [], [], max(0.0, self.until - time.monotonic()))
             try:
-                told = self.receive() if readable else {"error": "nothing within two minutes"}
+                told = self.receive() if readable else [{"error": "nothing within two minutes"}]
             except ConnectionError:
-                told = {"error": "its process died"}
-        if "error" in told:
-            raise UserError(f"cannot make {self.node.get('_target_')}: {told['error']}")
-        return told
+                told = [{"error": "its process died"}]
+        if "error" in told[0]:
+            raise UserError(f"cannot make {self.node.get('_target_')}: {told[0]['error']}")
+        return told[0]
 
-    def ask(self, what: Question, within_s: float) -> None:
-        self.until = time.monotonic() + within_s
+    def ask(self, what: Question) -> None:
+        line = json.dumps(what).encode() + b"\n"
+        self.asked.append(len(line))
         with contextlib.suppress(OSError):  # it is dead, as reading from it will show
-            self._link.sendall(json.dumps(what).encode() + b"\n")
+            self._link.sendall(line)
 
-    def receive(self) -> Answer | None:
-        """Its answer, once all of it is there. Raises `ConnectionError` where it has died."""
-        part = self._link.recv(1 << 20)
+    def receive(self) -> list[Answer]:
+        """Its next answers that are whole. Raises `ConnectionError` where it has died."""
+        part = self._link.recv(1 << 16)
         if not part:
             raise ConnectionResetError
-        self._heard += part
-        if not self._heard.endswith(b"\n"):
-            return None
-        heard, self._heard = self._heard, b""
-        return json.loads(heard)
+        *lines, self._heard = (self._heard + part).split(b"\n")
+        for _ in lines:
+            self.asked.popleft()
+        return [json.loads(line) for line in lines]
 
     def restart(self) -> None:
         """Another in its place. Raises `UserError` where that cannot make its worlds."""

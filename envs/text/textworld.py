@@ -64,6 +64,7 @@ class TextWorldGame:
         self._goals: list[frozenset] = []
         self._reached: set[int] = set()
         self._held: set[int] = set()  # subgoals that are facts from the start
+        self._last: Any = None  # what changed the game last
 
     def reset(self, seed: int) -> Turn:
         import textworld
@@ -81,6 +82,7 @@ class TextWorldGame:
         actions = [action for quest in game.quests for action in quest.win_events[0].actions]
         self._goals = [frozenset(action.added) for action in actions]
         self._reached, facts = set(), set(state["_facts"])
+        self._last = object()  # so that the first facts are looked at
         self._held = {k for k, goal in enumerate(self._goals) if goal <= facts}
         text = _plain(state.feedback)
         return self._turn(text[max(0, text.find(game.objective[:40])) :], state, True)
@@ -102,7 +104,8 @@ class TextWorldGame:
             self._env = None
 
     def _turn(self, text: str, state: Any, valid: bool) -> Turn:
-        facts = set(state["_facts"])
+        changed, self._last = state["_last_action"] is not self._last, state["_last_action"]
+        facts = set(state["_facts"]) if changed else set()  # nothing new holds
         for k, goal in enumerate(self._goals):
             if goal <= facts and (k not in self._held or len(self._reached) >= k):
                 self._reached.add(k)
