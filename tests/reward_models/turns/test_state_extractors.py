@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from embodied.reward_models.turns.state_extractors import Rules
 
-from embodied.types import SCORED
+from embodied.types import ABSTAINED, SCORED
 
 KITCHEN = "-= Kitchen =-\nYou see a fridge. The fridge is closed. On the table, you see an apple."
 TASK = "Open the fridge. Then, put the apple into the fridge, and you win!\n" + KITCHEN
@@ -70,5 +70,6 @@ def test_what_is_said_last_counts_and_a_task_is_no_state() -> None:
 
 def test_no_text_takes_long() -> None:
     for part in ("you take ", "a", "put a in ", "the a is ", "on the a, you see ", "you put a "):
-        read(part * 3_000)
-        Rules().goals([part * 3_000])
+        assert len(read(part * 3_000)) < 10
+        ((_, status),) = Rules().goals([part * 3_000])
+        assert status in (SCORED, ABSTAINED)
