@@ -46,7 +46,7 @@ EPISODES = {"textworld": 9_600, "household": 9_600}
 TINY = [
     "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.vocabulary=3000",
     "agent.context=768", "agent.max_tokens=16", "agent.lr=3e-3", "agent.reading=0.2",
-    "agent.read_steps=800", "agent.steps=150",
+    "agent.read_steps=800", "agent.steps=600", "agent.rename=0.9",
 ]  # fmt: skip
 LEARNER = [
     "num_envs=64", "env.group=8", "agent=gigpo", "agent.max_tokens=16", "agent.context=768",
@@ -154,7 +154,8 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a few episodes of one reward")
     args = parser.parse_args()
     if args.quick:
-        EPISODES.update(household=256)
+        EPISODES.update(household=128)
+        TINY.extend(["agent.read_steps=20", "agent.steps=20"])
     settings = {
         "worlds": WORLDS, "max_steps": MAX_STEPS, "episodes": EPISODES, "tiny": TINY,
         "learner": LEARNER, "rewards": REWARDS,
