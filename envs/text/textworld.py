@@ -24,6 +24,8 @@ META = frozenset(
     "notify superbrief superbrev brief verbose normal nouns pronouns places objects score".split()
 )
 """What is said to the interpreter rather than in the game: it would write files, or ask back."""
+VERB = re.compile(r"(?:^|[^\w\s'-]|\bthen\b|\band\b)[\W_]*([\w'-]+)")
+"""The first word of every command in what is said; a "type Q safe" may be named in one."""
 MOST_KEPT = 10_000
 """Games in a folder, of 400 kB each: beyond that the oldest are made anew when they are needed."""
 TRIES = 100
@@ -89,8 +91,7 @@ class TextWorldGame:
 
     def step(self, action: str) -> Turn:
         plain = "".join(letter for letter in action if letter.isascii() and letter.isprintable())
-        words = re.findall(r"[\w'-]+", plain.lower())
-        if any(word in META or word.startswith("tw-") for word in words):
+        if any(word in META or word.startswith("tw-") for word in VERB.findall(plain.lower())):
             plain = "?"
         state, _, _ = self._env.step(" ".join(plain.split())[:MOST_LETTERS] or "?")
         return self._turn(_plain(state.feedback), state, "- succeeded]" in state.raw)

@@ -40,13 +40,32 @@ def test_looking_is_understood_and_reaches_nothing(tmp_path: Path) -> None:
     assert not world.step("take the moon").valid
 
 
-@pytest.mark.parametrize("said", ["save", "quit", "look. Restart", "tw-extra-infos description"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "save",
+        " quit",
+        "look. Restart",
+        "look then q",
+        "look and,quit",
+        "look, 'undo",
+        "tw-extra-infos description",
+    ],
+)
 def test_the_interpreter_itself_is_not_talked_to(said: str, tmp_path: Path) -> None:
     world = TextWorldGame(games=str(tmp_path))
     world.reset(3)
     turn = world.step(said)
     assert not turn.valid and not turn.terminated
     assert world.step("look").valid  # nothing was asked back
+
+
+def test_a_thing_may_have_a_letter_for_a_name(tmp_path: Path) -> None:
+    world = TextWorldGame(games=str(tmp_path))
+    world.reset(42)
+    assert "unlock type Q safe with type Q latchkey" in world.gold()
+    turns = [world.step(action) for action in world.gold()]
+    assert all(turn.valid for turn in turns) and turns[-1].success
 
 
 def test_the_first_turn_says_what_is_to_be_done_and_shows_no_banner(tmp_path: Path) -> None:
