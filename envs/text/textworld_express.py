@@ -8,7 +8,7 @@ it offers at every step, are shown: who wants to know looks.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, ClassVar
 
 from embodied.errors import UserError, unknown
 from embodied.text_world import Turn
@@ -29,6 +29,8 @@ BY_CLOCK = {"coin": "CoinGoldAgent", "twc": "TWCGoldAgent"}
 """Games whose gold path the package seeds by the clock, and what walks it."""
 TRIES = 10
 """Such paths that are drawn, to take the shortest."""
+MOST_KNOWN = 10_000
+"""Gold paths that are kept: to find one takes twenty times as long as to make its game."""
 SAME = 1e-6
 """Scores that differ by less are the same."""
 
@@ -47,6 +49,7 @@ class ExpressGame:
 
     max_turns = 100  # as in the package
     tells = ()
+    _walked: ClassVar[dict[tuple[str, str, int], tuple[list[str], list[float]]]] = {}
 
     def __init__(self, game: str = "twc", params: str = "") -> None:
         try:
@@ -67,7 +70,12 @@ class ExpressGame:
     def reset(self, seed: int) -> Turn:
         if self._server is None:
             self._start()
-        self._gold, self._levels = self._walk(seed, self._path(seed))
+        key = (self.game, self.params, seed)
+        if key not in self._walked:
+            if len(self._walked) == MOST_KNOWN:
+                self._walked.clear()
+            self._walked[key] = self._walk(seed, self._path(seed))
+        self._gold, self._levels = self._walked[key]
         said = self._make(seed)
         self._score = self._best = 0.0
         return self._turn(f"{self._server.getTaskDescription()}\n{said['observation']}", said)
