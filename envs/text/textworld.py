@@ -41,11 +41,12 @@ class TextWorldGame:
     letters. A subgoal is what each command of the quest changes (a thing is held, a chest is open,
     the player is in a room), verified in the game's own facts; one that holds from the start counts
     once those before it are reached. Games are kept in the folder `games`
-    (by default in the user's cache). Raises `UserError` where no such quest exists.
+    (by default in the user's cache). To reward models it tells as "answer" the command that ends
+    the quest. Raises `UserError` where no such quest exists.
     """
 
     max_turns = 20
-    tells = ()
+    tells = ("answer",)
 
     def __init__(
         self,
@@ -114,7 +115,8 @@ class TextWorldGame:
         if won:  # the last change ends the game before its facts are told
             self._reached = set(range(len(self._goals)))
         reached, subgoals = len(self._reached), len(self._goals)
-        return Turn(text, won or lost, won, valid, float(won), reached, subgoals)
+        told = {"answer": self._walkthrough[-1]}
+        return Turn(text, won or lost, won, valid, float(won), reached, subgoals, told)
 
     def _make(self, seed: int, file: Path) -> None:
         """Generate and compile a game, whole or not at all."""

@@ -21,7 +21,7 @@ def test_a_quest_in_two_rooms_is_followed_subgoal_by_subgoal(tmp_path: Path) -> 
     reached = []
     for action in world.gold():
         turn = world.step(action)
-        assert turn.valid
+        assert turn.valid and turn.told == {"answer": world.gold()[-1]}
         reached.append(turn.reached)
     assert reached == [1, 2, 3, 4] and turn.success and turn.score == 1.0
 
