@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from embodied.errors import UserError, check_range
+from embodied.errors import UserError, check_range, unknown
 from embodied.text_world import Turn
 
 META = frozenset(
@@ -26,6 +26,7 @@ META = frozenset(
 """What is said to the interpreter rather than in the game: it would write files, or ask back."""
 VERB = re.compile(r"(?:^|[^\w\s'-]|\bthen\b|\band\b)[\W_]*([\w'-]+)")
 """The first word of every command in what is said; a "type Q safe" may be named in one."""
+THEMES = ("house", "basic")
 MOST_KEPT = 10_000
 """Games in a folder, of 400 kB each: beyond that the oldest are made anew when they are needed."""
 TRIES = 100
@@ -37,12 +38,12 @@ MOST_LETTERS = 100
 class TextWorldGame:
     """A house of `rooms` rooms with `objects` things, and a quest of `quest_length` commands.
 
-    With `theme` "house" rooms and things are called what they are, with "basic" they have plain
-    letters. A subgoal is what each command of the quest changes (a thing is held, a chest is open,
-    the player is in a room), verified in the game's own facts; one that holds from the start counts
-    once those before it are reached. Games are kept in the folder `games`
-    (by default in the user's cache). To reward models it tells as "answer" the command that ends
-    the quest. Raises `UserError` where no such quest exists.
+    With `theme` "house" rooms and things have names and stories, with "basic" they are numbered and
+    told of in plain sentences, a third as many words. A subgoal is what each command of the quest
+    changes (a thing is held, a chest is open, the player is in a room), verified in the game's own
+    facts; one that holds from the start counts once those before it are reached. Games are kept in
+    the folder `games` (by default in the user's cache). To reward models it tells as "answer" the
+    command that ends the quest. Raises `UserError` for other themes, or where no quest exists.
     """
 
     max_turns = 20
@@ -57,6 +58,8 @@ class TextWorldGame:
         games: str | None = None,
     ) -> None:
         check_range("env", 1, rooms=rooms, objects=objects, quest_length=quest_length)
+        if theme not in THEMES:
+            raise unknown("env.theme", theme, THEMES)
         self.size = (rooms, objects, quest_length)
         self.theme = theme
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -77,6 +77,15 @@ def test_the_first_turn_says_what_is_to_be_done_and_shows_no_banner(tmp_path: Pa
         assert named in text
 
 
+def test_the_basic_theme_says_the_same_in_fewer_words(tmp_path: Path) -> None:
+    texts = {}
+    for theme in ("house", "basic"):
+        world = TextWorldGame(theme=theme, games=str(tmp_path))
+        texts[theme] = " ".join(world.reset(task).text for task in range(4))
+        assert [world.step(action).valid for action in world.gold()] == [True] * 4
+    assert len(texts["basic"].split()) < 0.6 * len(texts["house"].split())
+
+
 def test_a_game_is_the_same_in_any_process(tmp_path: Path) -> None:
     code = (
         "import sys; from embodied.envs.text.textworld import TextWorldGame\n"
@@ -103,3 +112,5 @@ def test_games_are_kept_and_of_the_size_asked_for(tmp_path: Path) -> None:
 def test_bad_settings_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="env.rooms=0"):
         TextWorldGame(rooms=0)
+    with pytest.raises(UserError, match="env.theme.*house"):
+        TextWorldGame(theme="hut")
