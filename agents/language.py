@@ -129,6 +129,11 @@ class LanguageAgent:
     `embodied imitate agent=sft` above all. A rollout is one whole episode of every world; it is
     learned from `epochs` times in `minibatches` parts, token by token, by PPO's clipped loss.
 
+    Advantages are standardised over the tokens that were said in a rollout (`standardise`): failed
+    episodes are longer than others, and would else, on the whole, teach a model to say less of all
+    that it says. What was worth less than the rest counts `negative` times: with less than 1 a small
+    model forgets less of its language.
+
     With `self_correct` failed calls that a later try put right are taken out before anything is
     learned (`embodied.self_correction`). `malformed_penalty` is taken from the reward of a reply
     that holds no action; `kl` weighs the divergence from the model as it began (Schulman's
@@ -166,6 +171,8 @@ class LanguageAgent:
         entropy: float = 0.0,
         kl: float = 0.0,
         max_grad_norm: float = 1.0,
+        standardise: bool = True,
+        negative: float = 1.0,
         malformed_penalty: float = 0.1,
         self_correct: bool = False,
         gamma: float = 1.0,
@@ -177,7 +184,7 @@ class LanguageAgent:
         check_range("agent", 1, epochs=epochs, minibatches=minibatches, threads=threads)
         check_range("agent", 0, 1, gamma=gamma)
         check_range("agent", 0, lr=lr, clip=clip, entropy=entropy, kl=kl)
-        check_range("agent", 0, malformed_penalty=malformed_penalty)
+        check_range("agent", 0, malformed_penalty=malformed_penalty, negative=negative)
         check_range("agent", 1e-6, max_grad_norm=max_grad_norm)
         self._origin, self.system, self.device = (model, lora, start), system, device
         self._speech = (max_tokens, temperature, context, memory, seed)
@@ -188,6 +195,7 @@ class LanguageAgent:
             minibatches,
         )
         self.clip, self.entropy, self.kl = clip, entropy, kl
+        self.standardise, self.negative = standardise, negative
         self.max_grad_norm, self.malformed_penalty = max_grad_norm, malformed_penalty
         self.gamma, self.threads, self.progress = gamma, threads, 0.0
         self.shuffle = torch.Generator().manual_seed(seed)
@@ -245,7 +253,16 @@ class LanguageAgent:
 
     def prepared(self, traj: Trajectory, data: Transcripts, reward: Array) -> dict[str, Tensor]:
         """What the loss is given of every token beside the transcripts, `(B, L)` each."""
-        return {"advantage": data.spread(self.advantages(traj, reward))}
+        worth = data.spread(self.advantages(traj, reward))
+        return {"advantage": self.weighed(worth, data.turn >= 0)}
+
+    def weighed(self, advantage: Tensor, said: Tensor) -> Tensor:
+        """Advantages of tokens `(B, L)` as the loss takes them; 0 where nothing was `said`."""
+        if self.standardise and said.any():
+            among = advantage[said]
+            advantage = (advantage - among.mean()) / (among.std(correction=0) + 1e-6)
+        advantage = torch.where(advantage < 0, self.negative * advantage, advantage)
+        return torch.where(said, advantage, 0.0)
 
     def loss(self, part: Transcripts, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The loss of some sequences, and figures: the mean over the tokens that were said."""

@@ -23,7 +23,7 @@ from .language import LanguageAgent
 
 
 class LanguagePPO(LanguageAgent):
-    """Advantages are generalised ones (`lam`) over turns; they are standardised over a rollout.
+    """Advantages are generalised ones (`lam`) over turns.
 
     The critic is one linear layer on the state from which a reply begins. It starts at zero.
     """
@@ -49,10 +49,8 @@ class LanguagePPO(LanguageAgent):
         with torch.no_grad():
             value = data.gathered(self._values(data) * data.begins, traj.shape)
         advantage, target = self._turns(traj, value, torch.as_tensor(reward, dtype=torch.float32))
-        valid = torch.as_tensor(traj.valid)
-        spread = advantage[valid]
-        advantage = (advantage - spread.mean()) / (spread.std(correction=0) + 1e-6)
-        return {"advantage": data.spread(advantage), "target": data.spread(target)}
+        worth = self.weighed(data.spread(advantage), data.turn >= 0)
+        return {"advantage": worth, "target": data.spread(target)}
 
     def _turns(self, traj: Trajectory, value: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
         """GAE over the turns of whole episodes: one that its limit ended ends in nothing.

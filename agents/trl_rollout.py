@@ -38,11 +38,12 @@ def sequences(agent: LanguageAgent, traj: Trajectory) -> dict[str, Any]:
         malformed = sound.extras["malformed"].astype(bool) & sound.valid
         reward = np.where(sound.valid, sound.reward - agent.malformed_penalty * malformed, 0.0)
         worth = agent.advantages(sound, reward)
+    said = data.spread(sound.valid) > 0
     tokens = {
         "completion_ids": data.ids,
         "logprobs": data.log_prob,
-        "env_mask": data.spread(sound.valid).long(),
-        "advantages": data.spread(worth),
+        "env_mask": said.long(),
+        "advantages": agent.weighed(data.spread(worth), said),
     }
     out: dict[str, Any] = {name: [] for name in ("prompt_ids", *tokens)}
     for n in range(len(data)):

@@ -27,6 +27,7 @@ META = frozenset(
 VERB = re.compile(r"(?:^|[^\w\s'-]|\bthen\b|\band\b)[\W_]*([\w'-]+)")
 """The first word of every command in what is said; a "type Q safe" may be named in one."""
 THEMES = ("house", "basic")
+INSTRUCTIONS = ("all", "last")
 MOST_KEPT = 10_000
 """Games in a folder, of 400 kB each: beyond that the oldest are made anew when they are needed."""
 TRIES = 100
@@ -39,11 +40,13 @@ class TextWorldGame:
     """A house of `rooms` rooms with `objects` things, and a quest of `quest_length` commands.
 
     With `theme` "house" rooms and things have names and stories, with "basic" they are numbered and
-    told of in plain sentences, a third as many words. A subgoal is what each command of the quest
-    changes (a thing is held, a chest is open, the player is in a room), verified in the game's own
-    facts; one that holds from the start counts once those before it are reached. Games are kept in
-    the folder `games` (by default in the user's cache). To reward models it tells as "answer" the
-    command that ends the quest. Raises `UserError` for other themes, or where no quest exists.
+    told of in plain sentences, a third as many words. The objective tells `instructions` "all", one
+    for each command of the quest, or only the "last", and how to get there is to be found out. A
+    subgoal is what each command of the quest changes (a thing is held, a chest is open, the player
+    is in a room), verified in the game's own facts; one that holds from the start counts once those
+    before it are reached. Games are kept in the folder `games` (by default in the user's cache). To
+    reward models it tells as "answer" the command that ends the quest. Raises `UserError` for what
+    it does not know, or where no quest exists.
     """
 
     max_turns = 20
@@ -55,16 +58,20 @@ class TextWorldGame:
         objects: int = 3,
         quest_length: int = 4,
         theme: str = "house",
+        instructions: str = "all",
         games: str | None = None,
     ) -> None:
         check_range("env", 1, rooms=rooms, objects=objects, quest_length=quest_length)
         if theme not in THEMES:
             raise unknown("env.theme", theme, THEMES)
+        if instructions not in INSTRUCTIONS:
+            raise unknown("env.instructions", instructions, INSTRUCTIONS)
         self.size = (rooms, objects, quest_length)
-        self.theme = theme
+        self.theme, self.instructions = theme, instructions
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         folder = Path(games) if games else cache / "embodied" / "textworld"
-        self.folder = folder / f"w{rooms}-o{objects}-q{quest_length}-{theme}"
+        kind = theme if instructions == "all" else f"{theme}-{instructions}"
+        self.folder = folder / f"w{rooms}-o{objects}-q{quest_length}-{kind}"
         self._env: Any = None
         self._walkthrough: list[str] = []
         self._goals: list[frozenset] = []
@@ -132,6 +139,7 @@ class TextWorldGame:
             options = textworld.GameOptions()
             options.nb_rooms, options.nb_objects, options.quest_length = rooms, objects, length
             options.grammar.theme = self.theme
+            options.grammar.only_last_action = self.instructions == "last"
             options.seeds = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0] >> 1)
             try:
                 game = make_game(options)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from embodied.agents.gigpo import GiGPO
 from embodied.agents.grpo import GRPO
 from embodied.agents.language import LanguageAgent, LanguagePolicy, sound_alone, spoken
@@ -108,6 +109,22 @@ def test_the_loss_of_a_first_pass_is_the_advantage_s_mean() -> None:
     assert float(loss.detach()) == pytest.approx(-float(given["advantage"][said].mean()), rel=1e-4)
     _, _, kl, clipped = figures.tolist()
     assert abs(kl) < 1e-6 and clipped == 0.0
+
+
+def test_advantages_are_weighed_over_the_tokens_that_were_said_by_hand() -> None:
+    """A success of one token beside a failure of three: each token against the mean of the four."""
+    advantage = torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0], [7.0, -1.0, 7.0, -1.0, -1.0]])
+    said = torch.tensor([[0, 1, 0, 0, 0], [0, 1, 0, 1, 1]], dtype=torch.bool)
+    apart = float(np.sqrt(0.75))  # of 1, -1, -1, -1: mean -0.5, deviation sqrt(0.75)
+    up, down = 1.5 / apart, -0.5 / apart
+    got = agent(GRPO).weighed(advantage, said)
+    np.testing.assert_allclose(got, [[0, up, 0, 0, 0], [0, down, 0, down, down]], rtol=1e-5)
+    assert abs(float(got.sum())) < 1e-5  # on the whole nothing is made likelier or less likely
+    tempered = agent(GRPO, negative=0.3).weighed(advantage, said)
+    np.testing.assert_allclose(tempered[1], [0, 0.3 * down, 0, 0.3 * down, 0.3 * down], rtol=1e-5)
+    plain = agent(GRPO, standardise=False).weighed(advantage, said)
+    np.testing.assert_allclose(plain, [[0, 1, 0, 0, 0], [0, -1, 0, -1, -1]])
+    assert not agent(GRPO).weighed(advantage, torch.zeros_like(said)).any()
 
 
 def test_a_token_s_loss_is_clipped_by_hand() -> None:

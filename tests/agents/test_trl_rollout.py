@@ -20,6 +20,7 @@ from tests.talks import doors, lm, talk
 
 
 def agent(kind: type[LanguageAgent], **settings: Any) -> LanguageAgent:
+    settings = {"standardise": False} | settings  # what a turn is worth as it is, by hand
     made = kind(**{"max_tokens": 8, "context": 256, **settings})
     made._begin(lm())
     return made

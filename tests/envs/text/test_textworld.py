@@ -86,6 +86,17 @@ def test_the_basic_theme_says_the_same_in_fewer_words(tmp_path: Path) -> None:
     assert len(texts["basic"].split()) < 0.6 * len(texts["house"].split())
 
 
+def test_the_last_instruction_alone_is_told(tmp_path: Path) -> None:
+    world = TextWorldGame(theme="basic", instructions="last", games=str(tmp_path))
+    for task in range(3):
+        told = world.reset(task).text.split("-=")[0].lower()
+        *before, last = world.gold()
+        assert last.split()[-1].lower() in told and "next" not in told
+        assert [world.step(action).valid for action in world.gold()] == [True] * 4
+    with pytest.raises(UserError, match="env.instructions.*last"):
+        TextWorldGame(instructions="none")
+
+
 def test_a_game_is_the_same_in_any_process(tmp_path: Path) -> None:
     code = (
         "import sys; from embodied.envs.text.textworld import TextWorldGame\n"
