@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from embodied.build import make
 from embodied.text_world import TextWorld
+
+WATCH_S = 2.0
+"""How often a process looks whether the one that started it is still there."""
 
 
 class Worlds:
@@ -70,7 +76,8 @@ def _answer(world: TextWorld, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def serve(descriptor: int) -> None:
-    """Answer what is asked over a socket until it is closed."""
+    """Answer what is asked over a socket until it is closed, or whoever asks is gone."""
+    threading.Thread(target=_leave_after, args=(os.getppid(),), daemon=True).start()
     with socket.socket(fileno=descriptor) as link, link.makefile("rwb") as wire:
 
         def say(line: Mapping[str, Any]) -> None:
@@ -86,6 +93,13 @@ def serve(descriptor: int) -> None:
         for line in wire:
             say(worlds.answer(json.loads(line)))
         worlds.close()
+
+
+def _leave_after(parent: int) -> None:
+    """End with the parent, also where a world never returns: nobody is left to stop it."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,3 +175,24 @@ def test_any_unicode_is_a_text() -> None:
     space = AnyText(8)
     assert space.contains("für 日本") and not space.contains("x" * 9) and not space.contains(3)
     assert space.contains(space.sample())
+
+
+def test_a_process_that_hangs_does_not_outlive_who_started_it() -> None:
+    code = (
+        "import signal\n"
+        "from embodied.text_space import texts\n"
+        "from tests.test_text_env import make\n"
+        "env = make(1, workers=1, deadline_s=60.0)\n"
+        "env.reset()\n"
+        "print(*(p._process.pid for p in env.pool._processes), flush=True)\n"
+        "signal.alarm(1)\n"
+        "env.step(texts(['hang']))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == -signal.SIGALRM and run.stdout, run.stderr
+    left = [int(pid) for pid in run.stdout.split()]
+    for _ in range(200):
+        if not any(Path(f"/proc/{pid}").exists() for pid in left):
+            return
+        time.sleep(0.1)
+    raise AssertionError("it hangs still")

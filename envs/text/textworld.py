@@ -102,6 +102,7 @@ class TextWorldGame:
 
     def step(self, action: str) -> Turn:
         plain = "".join(letter for letter in action if letter.isascii() and letter.isprintable())
+        plain = plain.replace("\\", " ")  # with it the interpreter is set up, and may never return
         if any(word in META or word.startswith("tw-") for word in VERB.findall(plain.lower())):
             plain = "?"
         state, _, _ = self._env.step(" ".join(plain.split())[:MOST_LETTERS] or "?")

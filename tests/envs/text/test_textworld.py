@@ -50,6 +50,7 @@ def test_looking_is_understood_and_reaches_nothing(tmp_path: Path) -> None:
         "look and,quit",
         "look, 'undo",
         "tw-extra-infos description",
+        "\\rth Y-key",
     ],
 )
 def test_the_interpreter_itself_is_not_talked_to(said: str, tmp_path: Path) -> None:
