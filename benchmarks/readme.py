@@ -162,6 +162,22 @@ GRIDS = {
             "one size up": "larger", "episodes to 90%": "to_90",
         },
     ),
+    "judge": (
+        "{:.2f}",
+        {
+            "tricks called done": "false_positive", "of kinds never trained on": "held_out",
+            "openers": "openers", "solved called done": "accepted",
+            "failures called failed": "refused", "AUROC": "auroc",
+        },
+    ),
+    "judge_pairs": (
+        "{:.2f}",
+        {
+            "right": "right", "wrong": "wrong", "orders agree": "agree",
+            "one order alone right": "one_order", "tricks beaten": "tricks_beaten",
+            "tricks won": "tricks_won",
+        },
+    ),
 }  # fmt: skip
 
 

@@ -2,9 +2,9 @@
 
 A small transformer from scratch reads talks in which nothing is meant, learns from 60
 demonstrations, and goes on by GiGPO on 500 tasks, writing free text without a list of commands.
-Every reward begins with the same model of its seed. Measured: success of rollouts over training,
-episodes until 90% of the last 256 succeeded, and at the end greedy success on 200 tasks that were
-never seen, and on 100 of the next size.
+Every reward begins with the same model of its seed. Measured: success of rollouts over training
+(its mean, the last 512 episodes, the episodes until 90% of 256 succeeded), and at the end greedy
+success on 200 tasks that were never seen, and on 100 of the next size.
 
     python -m benchmarks.turn_rewards [--hours H] [--seeds N] [--only NAME ...] [--quick]
 """
@@ -12,124 +12,160 @@ never seen, and on 100 of the next size.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
 import tempfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.grid import only, report, run_grid
+from benchmarks import harness
+from benchmarks.grid import load_cells, only, run_grid, summarise
 from embodied.babble import Babbler, wordings
 from embodied.build import make_agent, make_collector, make_env, make_rewards
 from embodied.config import compose_config
 from embodied.conversations import Conversation, converse, experts, write_conversations
 from embodied.imitate import imitate
+from embodied.statistics import bootstrap
 from embodied.text_env import TextEnv
 
-DEMONSTRATIONS, BABBLE, TASKS, UNSEEN, LARGER = 60, 500, 500, 200, 100
-WORLDS = {
+DEMONSTRATIONS, BABBLE, TASKS, UNSEEN, LARGER = 60, 300, 500, 200, 100
+WORLDS: dict[str, dict[str, Any]] = {
     "textworld": {
-        "size": ["env.rooms=2", "env.objects=3", "env.quest_length=4"],
-        "larger": ["env.rooms=3", "env.objects=4", "env.quest_length=5"],
+        "size": ["env.rooms=2", "env.objects=3", "env.quest_length=4", "env.theme=basic"],
+        "larger": ["env.rooms=3", "env.objects=4", "env.quest_length=5", "env.theme=basic"],
+        "max_steps": 10,
+        "episodes": 4_800,
+        "begin": [
+            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1200", "agent.rename=0.95",
+        ],
     },
-    "household": {
-        "size": ["env.places=8", "env.objects=8"],
-        "larger": ["env.places=12", "env.objects=12"],
-    },
-}
-MAX_STEPS = {"textworld": 10, "household": 16}
-EPISODES = {"textworld": 9_600, "household": 9_600}
-"""Of every training."""
+}  # fmt: skip
+"""What is trained on, and what is not: tasks of another size. `begin` is of the first model."""
 TINY = [
-    "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.vocabulary=3000",
-    "agent.context=768", "agent.max_tokens=16", "agent.lr=3e-3", "agent.reading=0.2",
-    "agent.read_steps=800", "agent.steps=600", "agent.rename=0.9",
+    "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.context=768", "agent.max_tokens=16",
+    "agent.lr=3e-3", "agent.reading=0.2",
 ]  # fmt: skip
 LEARNER = [
-    "num_envs=64", "env.group=8", "agent=gigpo", "agent.max_tokens=16", "agent.context=768",
-    "agent.lr=2e-4", "agent.epochs=2", "agent.minibatches=4",
+    "num_envs=64", "env.group=4", "env.workers=1", "agent=gigpo", "agent.max_tokens=16",
+    "agent.context=768", "agent.lr=3e-4", "agent.negative=0.3",
 ]  # fmt: skip
 TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=0.5"]
+RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
+VALID = ["reward_model.stepwise_progress.alpha=0.0", "reward_model.stepwise_progress.beta=0.5"]
+
+
+def of_turns(name: str, *settings: str, also: tuple[str, ...] = ()) -> list[str]:
+    """The outcome of episodes, and beside it a reward of turns."""
+    models = ",".join(["outcome", name, *also])
+    given = [f"reward_model.{name}.{setting}" for setting in settings]
+    return [f"reward_model=[{models}]", f"agent.process=[{name}]", *TURNS, *given]
+
+
 REWARDS: dict[str, list[str]] = {
-    "outcome": ["reward_model=[outcome]", "agent.weight=0.0"],
+    "outcome": ["reward_model=[outcome]", *RETURN],
+    "verified_turn": of_turns("verified_turn"),
+    "milestones": of_turns("milestones"),
+    "information_gain": of_turns("information_gain", "lead=''"),
+    "istar": of_turns("implicit_process"),
+    "prime": of_turns("implicit_process", "mode=prime"),
+    "stepwise_progress": of_turns("stepwise_progress"),
     "gigpo": ["reward_model=[outcome]"],
-    **{
-        name: [f"reward_model=[outcome,{name}]", f"agent.process=[{name}]", *TURNS]
-        for name in (
-            "verified_turn", "implicit_process", "stepwise_progress", "milestones",
-        )
-    },
-    "prime": [
-        "reward_model=[outcome,implicit_process]", "reward_model.implicit_process.mode=prime",
-        "agent.process=[implicit_process]", *TURNS,
+    "ungated": ["reward_model=[outcome,stepwise_progress]", *VALID, *RETURN],
+    "gated": [
+        "reward_model=[outcome,stepwise_progress,gated]", *VALID, *RETURN,
+        "reward_model.gated.over=[outcome,stepwise_progress]",
     ],
-    "ungated": ["reward_model=[outcome,verified_turn]", "agent.weight=0.0"],
-    "gated": ["reward_model=[outcome,verified_turn,gated]", "agent.weight=0.0"],
 }  # fmt: skip
+"""`ungated` pays half a point for every turn that could be done beside one for the outcome; `gated`
+pays it only where the outcome was reached."""
+FIGURES = ("before", "over_training", "in_training", "reached_90", "to_90", "unseen", "larger")
 
 
-def cells() -> list[dict[str, Any]]:
-    return [{"world": world, "reward": reward} for world in WORLDS for reward in REWARDS]
+def cells(world: str) -> list[dict[str, Any]]:
+    return [{"reward": reward, "given": given} for reward, given in REWARDS.items()]
 
 
 def worlds(world: str, count: int, *overrides: str, first: int = 0, tasks: int = TASKS) -> TextEnv:
-    size = WORLDS[world]["size"]
-    given = [f"env={world}", *size, "env.workers=1", f"env.max_steps={MAX_STEPS[world]}"]
+    given = [
+        f"env={world}",
+        *WORLDS[world]["size"],
+        "env.workers=1",
+        f"env.max_steps={limit(world)}",
+    ]
     span = [f"env.first_task={first}", f"env.tasks={tasks}", f"num_envs={count}"]
     env: Any = make_env(compose_config([*given, *span, *overrides]))
     return env
 
 
-@cache
+def limit(world: str) -> int:
+    return int(WORLDS[world]["max_steps"])
+
+
 def begun(world: str, seed: int) -> Path:
-    """What every reward begins with: a small model that has read, and was shown 60 tasks."""
-    folder = Path(tempfile.mkdtemp())
-    env = worlds(world, 20)
-    shown = experts(env, DEMONSTRATIONS, seed=seed * DEMONSTRATIONS)
-    said = converse(env, Babbler(wordings(shown), seed), range(BABBLE), "babble")
-    env.close()
-    write_conversations(folder / "babble.jsonl", said)
-    plain = [f"env={world}", f"seed={seed}", "agent=sft", *TINY, "tensorboard=false", "video=false"]
-    where = [f"agent.read={folder}/babble.jsonl", "dataset=shown", f"run_dir={folder}/sft"]
-    return imitate([*plain, *where], dataset=shown)[0]
+    """What every reward begins with: a small model that has read, and was shown 60 tasks.
+
+    It is kept until the machine forgets its temporary files.
+    """
+    made_of = json.dumps([world, WORLDS[world], TINY, DEMONSTRATIONS, BABBLE, seed])
+    name = f"embodied-begun-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+    kept = Path(tempfile.gettempdir(), name)
+    if not kept.exists():
+        folder = Path(tempfile.mkdtemp(prefix=name, dir=kept.parent))
+        env = worlds(world, 20)
+        shown = experts(env, DEMONSTRATIONS, seed=seed * DEMONSTRATIONS)
+        said = converse(env, Babbler(wordings(shown), seed), range(BABBLE), "babble")
+        env.close()
+        write_conversations(folder / "babble.jsonl", said)
+        how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
+        run = [f"seed={seed}", f"run_dir={folder}/sft", "tensorboard=false", "video=false"]
+        imitate([f"env={world}", *how, *run, "dataset=shown"], dataset=shown)
+        os.rename(folder, kept)
+    return kept / "sft"
 
 
-def run_cell(cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
-    world, reward = cell["world"], cell["reward"]
     given = [
-        f"env={world}", *WORLDS[world]["size"], "env.workers=1", f"seed={seed}",
-        f"env.max_steps={MAX_STEPS[world]}", f"env.tasks={TASKS}", *LEARNER,
-        f"agent.start={begun(world, seed)}", *REWARDS[reward],
+        f"env={world}", *WORLDS[world]["size"], f"seed={seed}", f"env.max_steps={limit(world)}",
+        f"env.tasks={TASKS}", *LEARNER, f"agent.start={begun(world, seed)}", *cell["given"],
     ]  # fmt: skip
     cfg = compose_config(given)
-    env, episodes = make_env(cfg), EPISODES[world]
+    env = make_env(cfg)
     agent: Any = make_agent(cfg, env)
     rewards = make_rewards(cfg, env, agent.gamma, agent)
     collector = make_collector(cfg, env, agent, rewards)
     curve: dict[str, list[float]] = {"episodes": [], "success": [], "paid": [], "length": []}
-    while len(curve["success"]) * env.num_worlds < episodes:
+    while len(curve["success"]) * env.num_worlds < WORLDS[world]["episodes"]:
         traj = collector.collect(agent.policy, None)
         agent.update(traj)
         rewards.learn(traj)
         told = collector.episodes.drain()
         curve["episodes"].append(env.num_worlds * (len(curve["episodes"]) + 1.0))
-        curve["success"].append(float(told["success"].mean()))
-        curve["length"].append(float(told["length"].mean()))
-        curve["paid"].append(float(traj.reward.sum(0).mean()))
+        curve["success"].append(round(float(told["success"].mean()), 4))
+        curve["length"].append(round(float(told["length"].mean()), 3))
+        curve["paid"].append(round(float(traj.reward.sum(0).mean()), 4))
     env.close()
     return {"curve": curve, **figures(curve), **judged(world, agent.policy)}
 
 
-def figures(curve: Mapping[str, list[float]], window: int = 4) -> dict[str, float | None]:
-    """Episodes until 90% of the last 256 succeeded, and how many of the last did."""
-    smooth = np.convolve(curve["success"], np.ones(window) / window, "valid")
+def figures(curve: Mapping[str, list[float]], window: int = 4) -> dict[str, float]:
+    """Of success over training; what never reaches 90% counts as if the last episode did."""
+    success, episodes = curve["success"], curve["episodes"]
+    smooth = np.convolve(success, np.ones(window) / window, "valid")
     reached = np.flatnonzero(smooth >= 0.9)
-    first = curve["episodes"][int(reached[0]) + window - 1] if len(reached) else None
-    return {"to_90": first, "in_training": float(smooth[-1]), "before": curve["success"][0]}
+    first = episodes[int(reached[0]) + window - 1] if len(reached) else episodes[-1]
+    return {
+        "before": success[0],
+        "over_training": float(np.mean(success)),
+        "in_training": float(np.mean(success[-2 * window :])),
+        "reached_90": float(len(reached) > 0),
+        "to_90": first,
+    }
 
 
 def judged(world: str, policy: Any) -> dict[str, float]:
@@ -140,10 +176,47 @@ def judged(world: str, policy: Any) -> dict[str, float]:
         env.close()
         return float(np.mean([one.success for one in told]))
 
-    longer = f"env.max_steps={MAX_STEPS[world] + 4}"
+    longer = f"env.max_steps={limit(world) + 4}"
     same = worlds(world, 50, first=TASKS, tasks=UNSEEN)
     larger = worlds(world, 50, *WORLDS[world]["larger"], longer, tasks=LARGER)
     return {"unseen": share(same, UNSEEN), "larger": share(larger, LARGER)}
+
+
+def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, float]]:
+    """By how much each reward is above the outcome alone, seed by seed: mean and interval."""
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        found.setdefault(row["cell"]["reward"], {})[row["seed"]] = row["figures"][figure]
+    alone, out = found.pop("outcome", {}), {}
+    for reward, values in found.items():
+        apart = [value - alone[seed] for seed, value in values.items() if seed in alone]
+        if len(apart) > 1:
+            low, high = bootstrap(apart)
+            out[reward] = {"mean": float(np.mean(apart)), "low": low, "high": high}
+    return out
+
+
+def summary(world: str, seeds: int) -> dict[str, Any]:
+    plan = [cell for cell in cells(world)]
+    rows = [row for row in load_cells(name_of(world), settings(world)) if row["cell"] in plan]
+    table: dict[str, dict[str, Any]] = {}
+    for figure in FIGURES:
+        for (reward,), found in summarise(rows, ["reward"], figure).items():
+            table.setdefault(str(reward), {})[figure] = found
+    above = {figure: against(rows, figure) for figure in ("over_training", "unseen")}
+    hours = round(sum(row["seconds"] for row in rows) / 3600, 2)
+    done = {"done": len(rows), "planned": len(plan) * seeds, "hours": hours}
+    return {"cells": done, "table": table, "above_outcome": above}
+
+
+def name_of(world: str) -> str:
+    return f"turn_rewards_{world}"
+
+
+def settings(world: str) -> dict[str, Any]:
+    """What all cells of a world share: with other settings they are run anew."""
+    counts = [DEMONSTRATIONS, BABBLE, TASKS, UNSEEN, LARGER]
+    return {"world": WORLDS[world], "tiny": TINY, "learner": LEARNER, "counts": counts}
 
 
 def main() -> int:
@@ -153,20 +226,18 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", help="worlds, rewards to run: the others later")
     parser.add_argument("--quick", action="store_true", help="a few episodes of one reward")
     args = parser.parse_args()
+    named = ["outcome", "textworld"] if args.quick else list(args.only or ())
     if args.quick:
-        EPISODES.update(household=128)
-        TINY.extend(["agent.read_steps=20", "agent.steps=20"])
-    settings = {
-        "worlds": WORLDS, "max_steps": MAX_STEPS, "episodes": EPISODES, "tiny": TINY,
-        "learner": LEARNER, "rewards": REWARDS,
-    }  # fmt: skip
-    chosen = ["household", "outcome"] if args.quick else args.only or ()
-    seeds = 1 if args.quick else args.seeds
-    code = run_grid(
-        "turn_rewards", only(cells(), chosen), run_cell, range(seeds), args.hours, settings
-    )
-    shown = ("before", "in_training", "unseen", "larger", "to_90")
-    report("turn_rewards", cells(), args.seeds, settings, ["world", "reward"], shown, args.quick)
+        WORLDS["textworld"].update(episodes=128, begin=["agent.read_steps=20", "agent.steps=20"])
+    code = 0
+    for world in [w for w in WORLDS if w in named] or WORLDS:
+        plan = only(cells(world), named)
+        seeds = range(1 if args.quick else args.seeds)
+        code |= run_grid(
+            name_of(world), plan, lambda cell, seed, world=world: run_cell(world, cell, seed),  # type: ignore[misc]
+            seeds, args.hours, settings(world),
+        )  # fmt: skip
+        harness.write_result(name_of(world), summary(world, args.seeds), {}, args.quick)
     return code
 
 

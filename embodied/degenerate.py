@@ -60,9 +60,10 @@ def is_degenerate(reply: str) -> bool:
     """Whether a reply says nothing: no word, a master key, one word over and over, or the first
     sentence of a reasoning after which nothing comes."""
     plain = _TAG.sub(" ", folded(reply))
-    sentences = [bare for part in _SPLIT.split(plain) if (bare := _bare(part))]
+    whole = [bare for part in _SPLIT.split(plain) if (bare := _bare(part))]
+    sentences = [sentence for sentence in whole if sentence not in _KEYS]
     words = [word for sentence in sentences for word in sentence.split()]
-    if all(sentence in _KEYS for sentence in sentences) or " ".join(words) in _KEYS:
+    if not sentences or " ".join(whole) in _KEYS:
         return True
     if len(words) > 3 and len(set(words)) == 1:
         return True

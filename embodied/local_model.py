@@ -160,20 +160,38 @@ def read_checkpoint(path: str | Path) -> tuple[Any, Any]:
     if find_spec("transformers") is None:
         raise UserError("a model of your own needs transformers: pip install 'embodied-rl[lm]'")
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     if not (Path(path) / "config.json").is_file():
         raise UserError(f"{path} holds no model: there is no config.json in it")
     if not list(Path(path).glob("*.safetensors")):
         raise UserError(f"{path}: its weights are no safetensors, and nothing else is read")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True)
+        tokenizer = _read_tokenizer(Path(path))
         model = AutoModelForCausalLM.from_pretrained(
             str(path), local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())[:200]}") from error
     return model, tokenizer
+
+
+def _read_tokenizer(path: Path) -> Any:
+    """The tokenizer in a folder, as its file says. `AutoTokenizer` goes by the model's family, and
+    puts that family's rules of splitting in place of those of a tokenizer of one's own."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    file = path / "tokenizer_config.json"
+    told = json.loads(file.read_text("utf-8")) if file.is_file() else None
+    kind = told.get("tokenizer_class") if isinstance(told, dict) else None
+    own = (path / "tokenizer.json").is_file() and kind in _OF_ONES_OWN
+    return (PreTrainedTokenizerFast if own else AutoTokenizer).from_pretrained(
+        str(path), local_files_only=True
+    )
+
+
+_OF_ONES_OWN = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""What a tokenizer is called that is of no family: the second since transformers 5."""
 
 
 def _digest(path: Path) -> str:

@@ -47,6 +47,17 @@ def test_actions_and_answers_are_let_through(said: str) -> None:
     assert not is_degenerate(said)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "answer: Let me think about it", "Solution: to solve this task, we first look around",
+        "Final answer: Thought process:", "Answer: yes yes yes yes",
+    ],
+)  # fmt: skip
+def test_a_key_before_what_says_nothing_adds_nothing(said: str) -> None:
+    assert is_degenerate(said)
+
+
 def test_look_alikes_and_the_unseen_are_folded() -> None:
     assert folded("Ｓоlu\u200btiоn") == "solution"
 

@@ -119,3 +119,17 @@ def test_other_weights_are_another_model(folder: Path, tmp_path: Path) -> None:
         model.model.lm_head.weight += 1.0
     model.model.save_pretrained(tmp_path / "copy")
     assert LocalModel(tmp_path / "copy").revision != model.revision
+
+
+def test_a_tokenizer_of_ones_own_splits_as_it_did_before_it_was_saved(tmp_path: Path) -> None:
+    """Qwen2's tokenizer splits numbers and what is quoted otherwise."""
+    from embodied.tiny_lm import tiny_model, tiny_tokenizer
+
+    text = 'Open drawer 12.\n\nIt says: "a (a) \'tis", e\u0301.\n'
+    made = tiny_tokenizer([text] * 3, 400)
+    made.save_pretrained(tmp_path)
+    tiny_model(made, 16, 1, 2).save_pretrained(tmp_path)
+    read = LocalModel(tmp_path).tokenizer
+    assert read(text)["input_ids"] == made(text)["input_ids"]
+    assert read.decode(read(text)["input_ids"]) == text
+    assert (read.chat_template, read.eos_token_id) == (made.chat_template, made.eos_token_id)
