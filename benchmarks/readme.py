@@ -155,11 +155,12 @@ GRIDS = {
             "below the best of it": "regret", "kept of chance": "chance",
         },
     ),
-    "turn_rewards": (
+    "turn_rewards_textworld": (
         "{:.2f}",
         {
-            "before": "before", "in training": "in_training", "unseen tasks": "unseen",
-            "one size up": "larger", "episodes to 90%": "to_90",
+            "before": "before", "over training": "over_training", "at its end": "in_training",
+            "thousand episodes to 90%": "thousands_to_90", "reach 90%": "reached_90",
+            "unseen tasks": "unseen", "one size up": "larger",
         },
     ),
     "judge": (

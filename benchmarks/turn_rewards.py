@@ -83,7 +83,9 @@ REWARDS: dict[str, list[str]] = {
 }  # fmt: skip
 """`ungated` pays half a point for every turn that could be done beside one for the outcome; `gated`
 pays it only where the outcome was reached."""
-FIGURES = ("before", "over_training", "in_training", "reached_90", "to_90", "unseen", "larger")
+FIGURES = (
+    "before", "over_training", "in_training", "reached_90", "thousands_to_90", "unseen", "larger",
+)  # fmt: skip
 
 
 def cells(world: str) -> list[dict[str, Any]]:
@@ -199,6 +201,8 @@ def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, floa
 def summary(world: str, seeds: int) -> dict[str, Any]:
     plan = [cell for cell in cells(world)]
     rows = [row for row in load_cells(name_of(world), settings(world)) if row["cell"] in plan]
+    for row in rows:
+        row["figures"]["thousands_to_90"] = row["figures"]["to_90"] / 1000.0
     table: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
         for (reward,), found in summarise(rows, ["reward"], figure).items():
