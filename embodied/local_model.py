@@ -127,16 +127,26 @@ class LocalModel:
         return Reply(text, attempts=1, seconds=took)
 
     def _tokens(self, prompt: Prompt) -> torch.Tensor:
-        """The question as ids `(1, L)`."""
-        said = [{"role": role, "content": text} for role, text in prompt.messages]
-        if self.tokenizer.chat_template:
-            text = self.tokenizer.apply_chat_template(
-                said, tokenize=False, add_generation_prompt=True
-            )
-        else:
-            text = "".join(f"{one['role']}: {one['content']}\n" for one in said) + "assistant:"
-        ids = self.tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        return ids.to(self.device)
+        """The question as ids `(1, L)`. What a message holds is never read as a special token: it
+        cannot end its own message or begin another's."""
+        held = [f"\ue000{k}\ue001" for k in range(len(prompt.messages))]  # in no template
+        whole = self._rendered([role for role, _ in prompt.messages], held)
+        ids: list[int] = []
+        for mark, (_, text) in zip(held, prompt.messages, strict=True):
+            if mark in whole:  # a template may leave a message out
+                frame, _, whole = whole.partition(mark)
+                ids += self._ids(frame) + self._ids(text, split_special_tokens=True)
+        return torch.tensor([ids + self._ids(whole)], device=self.device)
+
+    def _ids(self, text: str, **how: bool) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, **how)["input_ids"])
+
+    def _rendered(self, roles: list[str], texts: list[str]) -> str:
+        said = [{"role": role, "content": t} for role, t in zip(roles, texts, strict=True)]
+        if not self.tokenizer.chat_template:
+            return "".join(f"{one['role']}: {one['content']}\n" for one in said) + "assistant:"
+        render = self.tokenizer.apply_chat_template
+        return str(render(said, tokenize=False, add_generation_prompt=True))
 
     def _ends(self) -> set[int]:
         """Tokens that end a reply."""
