@@ -127,12 +127,13 @@ class LanguageAgent:
     The model is the checkpoint in the folder `model` (with adapters of `lora`, the settings of
     peft's `LoraConfig`, or all of its weights), or the one that the run `start` ended with, of
     `embodied imitate agent=sft` above all. A rollout is one whole episode of every world; it is
-    learned from `epochs` times in `minibatches` parts, token by token, by PPO's clipped loss.
+    learned from `epochs` times in `minibatches` parts, token by token, by PPO's clipped loss. With
+    `anneal` the learning rates fall linearly to zero over the run.
 
     Advantages are standardised over the tokens that were said in a rollout (`standardise`): failed
     episodes are longer than others, and would else, on the whole, teach a model to say less of all
-    that it says. What was worth less than the rest counts `negative` times: with less than 1 a small
-    model forgets less of its language.
+    that it says. What was worth less than the rest counts `negative` times: below 1 a small model
+    forgets less of its language.
 
     With `self_correct` failed calls that a later try put right are taken out before anything is
     learned (`embodied.self_correction`). `malformed_penalty` is taken from the reward of a reply
@@ -165,6 +166,7 @@ class LanguageAgent:
         context: int = 1024,
         memory: int | None = None,
         lr: float = 3e-4,
+        anneal: bool = False,
         epochs: int = 2,
         minibatches: int = 4,
         clip: float = 0.2,
@@ -197,7 +199,7 @@ class LanguageAgent:
         self.clip, self.entropy, self.kl = clip, entropy, kl
         self.standardise, self.negative = standardise, negative
         self.max_grad_norm, self.malformed_penalty = max_grad_norm, malformed_penalty
-        self.gamma, self.threads, self.progress = gamma, threads, 0.0
+        self.gamma, self.threads, self.anneal, self.progress = gamma, threads, anneal, 0.0
         self.shuffle = torch.Generator().manual_seed(seed)
         correct = SelfCorrection(lambda: self.language, temperature=temperature)
         self.transform = correct if self_correct else None
@@ -294,6 +296,11 @@ class LanguageAgent:
 
     def _learn(self, data: Transcripts, given: Mapping[str, Tensor]) -> dict[str, float]:
         figures = []
+        if self.anneal:
+            for group, base in zip(
+                self.optimiser.param_groups, (self.lr, self.head_lr), strict=False
+            ):
+                group["lr"] = base * max(1e-3, 1.0 - self.progress)
         for _ in range(self.epochs):
             order = torch.randperm(len(data), generator=self.shuffle).to(data.ids.device)
             for which in order.chunk(self.minibatches):
@@ -318,6 +325,7 @@ class LanguageAgent:
             "optimiser": adam_state(self.optimiser),
             "heads": {str(k): p.detach() for k, p in enumerate(self.heads(lm))},
             "reference": lm.reference_state(),
+            "progress": self.progress,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -330,6 +338,7 @@ class LanguageAgent:
         self.policy.noise.set_state(torch.as_tensor(state["noise"]))
         self.shuffle.set_state(torch.as_tensor(state["shuffle"]))
         load_adam_state(self.optimiser, state["optimiser"])
+        self.progress = state["progress"]
 
 
 def sound_alone(traj: Trajectory) -> Trajectory:

@@ -40,7 +40,8 @@ except ImportError as error:
 ARGUMENTS = {
     "num_envs": "per_device_train_batch_size", "env.group": "num_generations",
     "agent.minibatches": "steps_per_generation", "agent.epochs": "num_iterations",
-    "agent.lr": "learning_rate", "agent.clip": "epsilon", "agent.entropy": "entropy_coef",
+    "agent.lr": "learning_rate", "agent.anneal": "lr_scheduler_type",
+    "agent.clip": "epsilon", "agent.entropy": "entropy_coef",
     "agent.kl": "beta", "agent.max_grad_norm": "max_grad_norm", "agent.device": "use_cpu",
     "agent.max_tokens": "max_completion_length", "agent.temperature": "temperature",
     "agent.context": "vllm_max_model_length", "total_steps": "max_steps", "run_dir": "output_dir",

@@ -238,3 +238,15 @@ def test_without_a_model_it_says_where_one_comes_from() -> None:
         _ = GRPO().policy
     with pytest.raises(UserError, match="agent.context=30"):
         agent(GRPO, context=30)
+
+
+def test_the_learning_rate_falls_over_the_run() -> None:
+    learner, steady = agent(GRPO, lr=1e-3, anneal=True), agent(GRPO, lr=1e-3)
+    for one in (learner, steady):
+        one.progress = 0.75
+        one.update(_told(talk(model=one.policy.lm)))
+    rates = [one.optimiser.param_groups[0]["lr"] for one in (learner, steady)]
+    assert rates == pytest.approx([2.5e-4, 1e-3])
+    again = agent(GRPO, lr=1e-3, anneal=True)
+    again.load_state_dict(learner.state_dict())
+    assert again.progress == 0.75
