@@ -25,8 +25,11 @@ class Verdict:
     term: Array  # float32, shaped
     after: Array  # float32, the model's value of the state reached, held where it was not asked
     status: Array  # int8
-    parts: dict[str, float] = field(default_factory=dict)
-    """The mean of each of the model's own terms."""
+    terms: dict[str, Array] = field(default_factory=dict)
+    """The model's own terms, `(T, N)` each."""
+
+
+SAVED = ("term", "after", "status")
 
 
 @dataclass
@@ -90,7 +93,7 @@ class LateLabels:
                     "delay": chunk.delay,
                     "step_id": chunk.step_id,
                     "told": chunk.told,
-                    **vars(chunk.verdict.result()),
+                    **{name: getattr(chunk.verdict.result(), name) for name in SAVED},
                 }
                 for chunk in self._waiting
             ]
@@ -100,7 +103,7 @@ class LateLabels:
         self._waiting.clear()
         for row in state["waiting"]:
             future: Future[Verdict] = Future()
-            parts = {k: np.array(row[k]) for k in ("term", "after", "status")}
-            future.set_result(Verdict(parts["term"], parts["after"], parts["status"]))
+            parts = {k: np.array(row[k]) for k in SAVED}
+            future.set_result(Verdict(**parts))
             ids, told = np.array(row["step_id"]), int(row["told"])
             self._waiting.append(_Chunk(row["channel"], int(row["delay"]), ids, future, told))

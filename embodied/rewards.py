@@ -145,7 +145,10 @@ class Rewards:
                 continue
             verdict = judge()
             self._count(verdict.status)
-            self.parts |= {f"{name}/{part}": mean for part, mean in verdict.parts.items()}
+            told = {f"{name}/{part}": values for part, values in verdict.terms.items()}
+            known = {part: values[np.isfinite(values)] for part, values in told.items()}
+            self.parts |= {part: float(v.mean()) for part, v in known.items() if v.size}
+            traj.told |= told
             term, after = verdict.term, verdict.after
             if channel.threshold is not None:
                 self.judged |= after >= channel.threshold
@@ -223,8 +226,7 @@ def verdict_on(channel: Channel, traj: Trajectory, asked: Array, gamma: float) -
     channel.last = last
     ends = traj.terminated | traj.truncated if channel.whole else traj.terminated
     term = shape(channel, before, after, status, ends, gamma)
-    parts = {part: float(np.mean(value)) for part, value in score.terms.items()}
-    return Verdict(term, after, status, parts)
+    return Verdict(term, after, status, score.terms)
 
 
 def ask(channel: Channel, traj: Trajectory) -> tuple[Array, Score]:

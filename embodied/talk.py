@@ -37,6 +37,8 @@ class Said:
     valid: bool
     progress: float  # share of the task's subgoals that have been reached
     paid: dict[str, float]  # by reward model, weighted
+    told: dict[str, float] = field(default_factory=dict)
+    """What reward models found after it, as MODEL/TERM: a belief, a progress, a credit."""
 
 
 @dataclass
@@ -120,7 +122,9 @@ def write_page(path: Path, env: str, who: str, told: Sequence[Talk]) -> None:
 def _margin(turn: Said) -> str:
     """What is said beside a turn."""
     paid = [f"{name} {value:+.2f}" for name, value in turn.paid.items() if value]
-    shown = [*paid, f"{turn.progress:.0%} done", *([] if turn.valid else ["not understood"])]
+    told = [f"{name.partition('/')[2]} {value:.2f}" for name, value in turn.told.items()]
+    done = f"{turn.progress:.0%} done"
+    shown = [*paid, *told, done, *([] if turn.valid else ["not understood"])]
     return f"[dim]{escape(' · '.join(shown))}[/]"
 
 
@@ -136,7 +140,8 @@ def _talk(traj: Trajectory, n: int, task: int) -> Talk:
         valid = bool(traj.readouts["world.valid"][t, n])
         progress = float(traj.readouts["world.progress"][t, n])
         seen, said = str(traj.obs["text"][t, n]), str(traj.action[t, n])
-        talk.turns.append(Said(seen, said, valid, progress, paid))
+        told = {k: float(v[t, n]) for k, v in traj.told.items() if np.isfinite(v[t, n])}
+        talk.turns.append(Said(seen, said, valid, progress, paid, told))
     if len(rows):
         end = traj.final_index[rows[-1], n]
         talk.last = str(traj.final_obs["text"][end]) if end >= 0 else ""

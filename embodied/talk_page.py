@@ -46,8 +46,8 @@ def render(env: str, who: str, told: Sequence[Talk]) -> str:
 <body><main>
 <header class="verdict {state}"><h1>{won} of {len(told)}</h1>
 <p class="lead">episodes succeeded</p>
-<p class="soft">{escape(title)}. Beside each turn: what it was paid, by reward model, and how much
-of the task was done after it.</p></header>
+<p class="soft">{escape(title)}. Beside each turn: what it was paid, by reward model; what these
+found after it (a belief, a progress, a credit); and how much of the task was done.</p></header>
 {shown}
 </main></body></html>
 """
@@ -69,14 +69,20 @@ def turn_of(turn: Said, most: float) -> str:
     kind = "said" if turn.valid else "said invalid"
     said = escape(turn.said) or "(nothing)"
     rows = "".join(_row(name, value, most) for name, value in turn.paid.items())
-    share = (
-        f'<span class="soft">done</span><span class="bar"><i class="share" '
-        f'style="left:0;width:{turn.progress:.0%}"></i></span>'
-        f'<span class="n">{turn.progress:.0%}</span>'
-    )
+    told = {name.partition("/")[2]: value for name, value in turn.told.items()}
+    share = "".join(_share(name, value) for name, value in [*told.items(), ("done", turn.progress)])
     return (
         f'<div class="turn"><div><pre>{escape(turn.seen)}</pre>'
         f'<pre class="{kind}">&gt; {said}</pre></div><div class="paid">{rows}{share}</div></div>'
+    )
+
+
+def _share(name: str, value: float) -> str:
+    """A belief, a progress, ...: from 0 to 1."""
+    part = min(1.0, max(0.0, value))
+    return (
+        f'<span class="soft">{escape(name)}</span><span class="bar"><i class="share" '
+        f'style="left:0;width:{part:.0%}"></i></span><span class="n">{value:.0%}</span>'
     )
 
 

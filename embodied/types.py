@@ -134,6 +134,7 @@ class Trajectory:
     frames: dict[str, Frames] = field(default_factory=dict)
     extras: dict[str, Array] = field(default_factory=dict)  # (T, N), what a policy tells of it
     weights: dict[str, float] = field(default_factory=dict)  # what a channel counts in the reward
+    told: dict[str, Array] = field(default_factory=dict)  # (T, N), MODEL/TERM: a `Score`'s terms
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -175,6 +176,7 @@ class Trajectory:
             frames={k: Frames(f.image, cut(f.index), cut(f.first)) for k, f in self.frames.items()},
             extras=_each(cut, self.extras),
             weights=self.weights,
+            told=_each(cut, self.told),
             **rows,
         )
 
@@ -198,4 +200,4 @@ class Score:
 
     value: Array  # (T, N) float32
     status: Array  # (T, N) int8: SCORED, SILENT, ABSTAINED or FAILED
-    terms: dict[str, Array] = field(default_factory=dict)  # (T, N) each, for plots
+    terms: dict[str, Array] = field(default_factory=dict)  # (T, N) each, for plots; NaN: unknown

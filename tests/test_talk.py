@@ -17,6 +17,7 @@ from embodied.rewards import Rewards
 from embodied.talk import Talk, show, talks, write_page
 from embodied.talk_page import render
 from embodied.text_policies import Gold, Human
+from embodied.types import Carry, Score, Trajectory
 from tests.talks import doors
 from tests.test_report import chromium
 
@@ -51,6 +52,28 @@ def test_the_terminal_shows_markup_as_it_is() -> None:
     text = out.getvalue()
     assert "> [bold]say[/]" in text and "not understood" in text and "outcome +1.00" in text
     assert "success, 2 turns, +3.00 in all" in text
+
+
+def test_beliefs_and_progress_stand_beside_a_turn() -> None:
+    env, seen = doors(1, 1), []
+
+    class Believes(Outcome):
+        def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
+            seen.append(traj.shape)
+            belief = np.linspace(0.25, 0.5, traj.shape[0], dtype=np.float32)[:, None]
+            carry, score = super().score(carry, traj)
+            return carry, Score(score.value, score.status, {"belief": belief})
+
+    rewards = Rewards({"gain": Channel("gain", Believes())}, 1, 1.0)
+    talk = talks(env, Gold(env), rewards)[0]
+    assert seen == [(2, 1)]
+    assert [turn.told for turn in talk.turns] == [{"gain/belief": 0.25}, {"gain/belief": 0.5}]
+    out = io.StringIO()
+    show(env, [talk], Console(file=out, width=100))
+    assert "belief 0.25" in out.getvalue() and "belief 0.50" in out.getvalue()
+    assert '>belief</span><span class="bar"><i class="share" style="left:0;width:25%">' in render(
+        "doors", "expert", [talk]
+    )
 
 
 def test_the_page_holds_what_was_said_and_runs_nothing_of_it(tmp_path: Path) -> None:

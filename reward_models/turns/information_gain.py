@@ -82,11 +82,11 @@ class InformationGain:
             paid.append((n, turns))
         with torch_threads(1):
             belief = self.beliefs(lm, asked)
-        value = np.zeros(traj.shape, np.float32)
+        value, after = np.zeros(traj.shape, np.float32), np.full(traj.shape, np.nan, np.float32)
         for n, turns in paid:
             mine, belief = np.split(belief, [len(turns) + 1])
-            value[turns, n] = np.diff(mine)
-        return carry, Score(value, np.full(traj.shape, SCORED, np.int8))
+            value[turns, n], after[turns, n] = np.diff(mine), mine[1:]
+        return carry, Score(value, np.full(traj.shape, SCORED, np.int8), {"belief": after})
 
     def beliefs(self, lm: CausalLM, asked: Sequence[tuple[np.ndarray, str]]) -> np.ndarray:
         """How likely an answer is after a history, `(n,)`, for `n` of such pairs."""

@@ -97,7 +97,7 @@ class Milestones:
             for n, values in zip(worlds, self.learner.judge(states), strict=True):
                 value[traj.valid[:, n], n] = values[1:]
         value = np.clip(value, *self.value_range)
-        return carry, Score(value, np.full(traj.shape, SCORED, np.int8))
+        return carry, Score(value, np.full(traj.shape, SCORED, np.int8), {"progress": value})
 
     def _states(self, traj: Trajectory, n: int, following: Array) -> Marked:
         """The states of a world's episode, K turns and their K + 1 places, with p* as targets."""

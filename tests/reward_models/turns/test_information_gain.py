@@ -103,6 +103,9 @@ def test_a_turn_is_paid_the_rise_of_the_belief_by_hand(last: bool) -> None:
         expected = np.zeros(traj.shape[0])
         expected[turns] = gain
         np.testing.assert_allclose(score.value[:, n], expected, atol=1e-6)
+        after = np.full(traj.shape[0], np.nan)
+        after[turns if last else turns[:-1]] = belief[1:] if last else belief[1:-1]
+        np.testing.assert_allclose(score.terms["belief"][:, n], after, atol=1e-6)
 
 
 def test_the_answer_follows_what_was_seen_and_the_lead() -> None:
