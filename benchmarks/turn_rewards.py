@@ -44,6 +44,13 @@ WORLDS: dict[str, dict[str, Any]] = {
             "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1200", "agent.rename=0.95",
         ],
     },
+    "babyai": {
+        "size": ["env.level=BabyAI-PutNextLocalS5N3-v0"],
+        "larger": ["env.level=BabyAI-PutNextLocalS6N4-v0"],
+        "max_steps": 20,
+        "episodes": 6_400,
+        "begin": ["agent.vocabulary=400", "agent.read_steps=50", "agent.steps=300"],
+    },
 }  # fmt: skip
 """What is trained on, and what is not: tasks of another size. `begin` is of the first model."""
 TINY = [
@@ -52,7 +59,7 @@ TINY = [
 ]  # fmt: skip
 LEARNER = [
     "num_envs=64", "env.group=4", "env.workers=1", "agent=gigpo", "agent.max_tokens=16",
-    "agent.context=768", "agent.lr=3e-4", "agent.negative=0.3",
+    "agent.context=768", "agent.lr=5e-4", "agent.anneal=true", "agent.negative=0.3",
 ]  # fmt: skip
 TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=0.5"]
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
@@ -142,7 +149,8 @@ def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     rewards = make_rewards(cfg, env, agent.gamma, agent)
     collector = make_collector(cfg, env, agent, rewards)
     curve: dict[str, list[float]] = {"episodes": [], "success": [], "paid": [], "length": []}
-    while len(curve["success"]) * env.num_worlds < WORLDS[world]["episodes"]:
+    while (done := len(curve["success"]) * env.num_worlds) < WORLDS[world]["episodes"]:
+        agent.progress = done / WORLDS[world]["episodes"]
         traj = collector.collect(agent.policy, None)
         agent.update(traj)
         rewards.learn(traj)

@@ -103,7 +103,7 @@ class LateLabels:
         self._waiting.clear()
         for row in state["waiting"]:
             future: Future[Verdict] = Future()
-            parts = {k: np.array(row[k]) for k in SAVED}
+            parts: dict[str, Any] = {k: np.array(row[k]) for k in SAVED}
             future.set_result(Verdict(**parts))
             ids, told = np.array(row["step_id"]), int(row["told"])
             self._waiting.append(_Chunk(row["channel"], int(row["delay"]), ids, future, told))
