@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,7 +134,10 @@ def begun(world: str, seed: int) -> Path:
         how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
         run = [f"seed={seed}", f"run_dir={folder}/sft", "tensorboard=false", "video=false"]
         imitate([f"env={world}", *how, *run, "dataset=shown"], dataset=shown)
-        os.rename(folder, kept)
+        try:
+            os.rename(folder, kept)
+        except OSError:  # another process was faster
+            shutil.rmtree(folder)
     return kept / "sft"
 
 
