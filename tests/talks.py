@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from embodied.agents.language import LanguagePolicy
+from embodied.agents.language_policy import LanguagePolicy
 
 from embodied.causal_lm import IGNORED, CausalLM, padded
 from embodied.collect import Collector

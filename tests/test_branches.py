@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embodied.agents.language import LanguagePolicy
+from embodied.agents.language_policy import LanguagePolicy
 from hypothesis import given
 from hypothesis import strategies as st
 

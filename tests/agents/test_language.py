@@ -1,4 +1,4 @@
-"""What learners of a policy that speaks share: the policy's memory, the loss by hand, learning."""
+"""What learners of a policy that speaks share: the loss by hand, learning, going on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from embodied.agents.gigpo import GiGPO
 from embodied.agents.grpo import GRPO
-from embodied.agents.language import LanguageAgent, LanguagePolicy, sound_alone, spoken
+from embodied.agents.language import LanguageAgent, sound_alone
 from embodied.agents.language_ppo import LanguagePPO
 from embodied.agents.rloo import RLOO
 from embodied.agents.sft import SFT
@@ -22,9 +22,8 @@ from embodied.errors import UserError
 from embodied.reward_model import Channel
 from embodied.rewards import Rewards
 from embodied.text_env import TextEnv
-from embodied.text_space import texts
 from embodied.transcripts import transcripts
-from tests.talks import doors, lm, talk
+from tests.talks import doors, talk
 from tests.toys import through_disk
 
 LEARNERS: dict[str, type[LanguageAgent]] = {
@@ -48,54 +47,6 @@ def taught() -> SFT:
 
 def collector(env: TextEnv) -> Collector:
     return Collector(env, Rewards({"env": Channel("env", EnvReward())}, env.num_worlds, 1.0))
-
-
-@pytest.mark.parametrize(
-    ("reply", "action"),
-    [
-        ("go north", "go north"),
-        ("\n  open door \n then go", "open door"),
-        ("I should leave.\n<action>go north</action>", "go north"),
-        ("<action>go", "go"),
-        ("  \n", ""),
-    ],
-)
-def test_the_action_in_a_reply(reply: str, action: str) -> None:
-    assert spoken(reply) == action
-
-
-def test_a_policy_hears_and_remembers_all_of_an_episode() -> None:
-    policy = LanguagePolicy(lm(), 8, 1.0, 256, None, 0)
-    carry = policy.carry(2)
-    carry, said = policy.act(carry, {"text": texts(["one", "two"])})
-    carry, _ = policy.act(carry, {"text": texts(["three", "four"])})
-    held = lm().tokenizer.decode(carry["ids"][0][: carry["length"][0]].tolist())
-    assert held.index("one") < held.index("three") and "two" not in held
-    assert held.count("<|im_start|>assistant") == held.count("<|im_end|>\n<|im_start|>user") + 1
-    context = policy.extras["context"][1]
-    assert context[-3:].tolist() == lm().chat.first("")[-3:].tolist()
-    assert len(said) == 2
-
-
-@pytest.mark.parametrize("memory", [None, 1])
-def test_what_does_not_fit_is_forgotten_but_for_the_first_text(memory: int | None) -> None:
-    policy = LanguagePolicy(lm(), 4, 1.0, 96, memory, 0)
-    carry = policy.carry(1)
-    for word in ("start", "first", "second", "third", "fourth", "fifth", "sixth"):
-        carry, _ = policy.act(carry, {"text": texts([f"the {word} door"])})
-        assert len(policy.extras["context"][0]) <= 92
-    held = lm().tokenizer.decode(policy.extras["context"][0].tolist())
-    assert "start" in held and "sixth" in held and "first" not in held
-    assert ("fifth" in held) and ("fourth" in held) == (memory is None)
-
-
-def test_a_long_text_keeps_its_frame() -> None:
-    policy = LanguagePolicy(lm(), 4, 1.0, 96, None, 0)
-    policy.act(policy.carry(1), {"text": texts(["a door " * 300])})
-    context = policy.extras["context"][0]
-    assert len(context) <= 92
-    assert context[:2].tolist() == lm().chat.first("")[:2].tolist()
-    assert context[-3:].tolist() == lm().chat.first("")[-3:].tolist()
 
 
 def test_the_loss_of_a_first_pass_is_the_advantage_s_mean() -> None:
@@ -223,14 +174,6 @@ def test_an_episode_that_broke_is_learned_from_by_nobody() -> None:
     np.testing.assert_array_equal(worth[:, 3], 0.0)
     traj.valid[:] = False
     assert agent(RLOO).update(traj) == {}
-
-
-def test_two_long_texts_fit() -> None:
-    policy = LanguagePolicy(lm(), 24, 1.0, 128, None, 0)
-    carry = policy.carry(1)
-    for _ in range(4):
-        carry, _ = policy.act(carry, {"text": texts(["a door " * 300])})
-        assert len(policy.extras["context"][0]) <= 128 - 24
 
 
 def test_without_a_model_it_says_where_one_comes_from() -> None:
