@@ -14,7 +14,7 @@ STYLE = Path(__file__).with_name("report.css")
 OWN = """
 .talk { margin-top: 22px; }
 .talk > summary { cursor: pointer; font-size: 16px; padding: 4px 0; }
-.turn { display: grid; grid-template-columns: minmax(0, 1fr) 250px; gap: 18px; padding: 12px 0;
+.turn { display: grid; grid-template-columns: minmax(0, 1fr) 280px; gap: 18px; padding: 12px 0;
   border-top: 1px solid var(--line); }
 .turn pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere;
   font: 13.5px/1.5 ui-monospace, "DejaVu Sans Mono", monospace; }
