@@ -95,7 +95,7 @@ def load_cells(
     return [
         row
         for row in last.values()
-        if row["error"] is None and (settings is None or row["settings"] == _plain(settings))
+        if row["error"] is None and (settings is None or row["settings"] == plain(settings))
     ]
 
 
@@ -143,7 +143,7 @@ def report(
     for figure in figures:
         for group, found in summarise(rows, by, figure).items():
             title = " ".join(str(part) for part in group if part)
-            table.setdefault(title, {})[figure] = _plain(found)
+            table.setdefault(title, {})[figure] = plain(found)
     hours = sum(row["seconds"] for row in rows) / 3600
     done = {"done": len(rows), "planned": len(planned), "hours": round(hours, 2)}
     out = folder / f"{name}.json" if folder else None
@@ -166,7 +166,7 @@ def _run(
 ) -> dict[str, Any]:
     start, figures, error = time.perf_counter(), {}, None
     try:
-        figures = _plain(run_cell(cell, seed))
+        figures = plain(run_cell(cell, seed))
     except Exception:  # whatever it is, the other cells go on
         error = traceback.format_exc(limit=-3).strip()
     return {
@@ -179,7 +179,7 @@ def _run(
     }
 
 
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+def plain(value: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON gives it back, a figure that is not finite as null."""
 
     def tidy(part: Any) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.grid import _plain, load_cells, only, run_grid
+from benchmarks.grid import load_cells, only, plain, run_grid
 from benchmarks.harness import write_result
 from benchmarks.learned import demonstrations, quiet_threads, train_policy
 from benchmarks.reward_to_success import SETTINGS
@@ -147,7 +147,7 @@ def summed(plan: list[dict[str, Any]], seeds: int, settings: Mapping[str, Any]) 
         for name, values in found.items():
             low, high = bootstrap(values)
             row = {"mean": float(np.mean(values)), "low": low, "high": high, "seeds": len(values)}
-            table.setdefault(task, {})[name] = _plain(row)
+            table.setdefault(task, {})[name] = plain(row)
         if "kept" in found and "hand" in found:
             near += np.mean(found["kept"]) >= np.mean(found["hand"]) - NEAR
     hours = round(sum(row["seconds"] for row in rows) / 3600, 2)

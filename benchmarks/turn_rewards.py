@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks import harness
-from benchmarks.grid import load_cells, only, run_grid, summarise
+from benchmarks.grid import load_cells, only, plain, run_grid, summarise
 from embodied.babble import Babbler, wordings
 from embodied.build import make_agent, make_collector, make_env, make_rewards
 from embodied.config import compose_config
@@ -34,7 +34,7 @@ from embodied.imitate import imitate
 from embodied.statistics import bootstrap
 from embodied.text_env import TextEnv
 
-DEMONSTRATIONS, BABBLE, TASKS, UNSEEN, LARGER = 60, 300, 500, 200, 100
+COUNTS = {"demonstrations": 60, "babble": 300, "tasks": 500, "unseen": 200, "larger": 100}
 WORLDS: dict[str, dict[str, Any]] = {
     "textworld": {
         "size": ["env.rooms=2", "env.objects=3", "env.quest_length=4", "env.theme=basic"],
@@ -44,13 +44,6 @@ WORLDS: dict[str, dict[str, Any]] = {
         "begin": [
             "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1200", "agent.rename=0.95",
         ],
-    },
-    "babyai": {
-        "size": ["env.level=BabyAI-PutNextLocalS5N3-v0"],
-        "larger": ["env.level=BabyAI-PutNextLocalS6N4-v0"],
-        "max_steps": 20,
-        "episodes": 6_400,
-        "begin": ["agent.vocabulary=400", "agent.read_steps=50", "agent.steps=300"],
     },
 }  # fmt: skip
 """What is trained on, and what is not: tasks of another size. `begin` is of the first model."""
@@ -100,7 +93,10 @@ def cells(world: str) -> list[dict[str, Any]]:
     return [{"reward": reward, "given": given} for reward, given in REWARDS.items()]
 
 
-def worlds(world: str, count: int, *overrides: str, first: int = 0, tasks: int = TASKS) -> TextEnv:
+def worlds(
+    world: str, count: int, *overrides: str, first: int = 0, tasks: int | None = None
+) -> TextEnv:
+    tasks = tasks or COUNTS["tasks"]
     given = [
         f"env={world}",
         *WORLDS[world]["size"],
@@ -121,14 +117,14 @@ def begun(world: str, seed: int) -> Path:
 
     It is kept until the machine forgets its temporary files.
     """
-    made_of = json.dumps([world, WORLDS[world], TINY, DEMONSTRATIONS, BABBLE, seed])
+    made_of = json.dumps([world, WORLDS[world], TINY, COUNTS, seed])
     name = f"embodied-begun-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
     kept = Path(tempfile.gettempdir(), name)
     if not kept.exists():
         folder = Path(tempfile.mkdtemp(prefix=name, dir=kept.parent))
-        env = worlds(world, 20)
-        shown = experts(env, DEMONSTRATIONS, seed=seed * DEMONSTRATIONS)
-        said = converse(env, Babbler(wordings(shown), seed), range(BABBLE), "babble")
+        env, count = worlds(world, 20), COUNTS["demonstrations"]
+        shown = experts(env, count, seed=seed * count)
+        said = converse(env, Babbler(wordings(shown), seed), range(COUNTS["babble"]), "babble")
         env.close()
         write_conversations(folder / "babble.jsonl", said)
         how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
@@ -145,7 +141,8 @@ def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     given = [
         f"env={world}", *WORLDS[world]["size"], f"seed={seed}", f"env.max_steps={limit(world)}",
-        f"env.tasks={TASKS}", *LEARNER, f"agent.start={begun(world, seed)}", *cell["given"],
+        f"env.tasks={COUNTS['tasks']}", *LEARNER, f"agent.start={begun(world, seed)}",
+        *cell["given"],
     ]  # fmt: skip
     cfg = compose_config(given)
     env = make_env(cfg)
@@ -171,7 +168,7 @@ def figures(curve: Mapping[str, list[float]], window: int = 4) -> dict[str, floa
     """Of success over training; what never reaches 90% counts as if the last episode did."""
     success, episodes = curve["success"], curve["episodes"]
     smooth = np.convolve(success, np.ones(window) / window, "valid")
-    reached = np.flatnonzero(smooth >= 0.9)
+    reached = np.flatnonzero(smooth >= 0.9 - 1e-9)
     first = episodes[int(reached[0]) + window - 1] if len(reached) else episodes[-1]
     return {
         "before": success[0],
@@ -191,9 +188,10 @@ def judged(world: str, policy: Any) -> dict[str, float]:
         return float(np.mean([one.success for one in told]))
 
     longer = f"env.max_steps={limit(world) + 4}"
-    same = worlds(world, 50, first=TASKS, tasks=UNSEEN)
-    larger = worlds(world, 50, *WORLDS[world]["larger"], longer, tasks=LARGER)
-    return {"unseen": share(same, UNSEEN), "larger": share(larger, LARGER)}
+    unseen, more = COUNTS["unseen"], COUNTS["larger"]
+    same = worlds(world, 50, first=COUNTS["tasks"], tasks=unseen)
+    larger = worlds(world, 50, *WORLDS[world]["larger"], longer, tasks=more)
+    return {"unseen": share(same, unseen), "larger": share(larger, more)}
 
 
 def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, float]]:
@@ -210,15 +208,15 @@ def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, floa
     return out
 
 
-def summary(world: str, seeds: int) -> dict[str, Any]:
-    plan = [cell for cell in cells(world)]
-    rows = [row for row in load_cells(name_of(world), settings(world)) if row["cell"] in plan]
+def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any]:
+    plan, found = cells(world), load_cells(name_of(world), settings(world), folder)
+    rows = [row for row in found if row["cell"] in plan]
     for row in rows:
         row["figures"]["thousands_to_90"] = row["figures"]["to_90"] / 1000.0
     table: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
         for (reward,), found in summarise(rows, ["reward"], figure).items():
-            table.setdefault(str(reward), {})[figure] = found
+            table.setdefault(str(reward), {})[figure] = plain(found)
     above = {figure: against(rows, figure) for figure in ("over_training", "unseen")}
     hours = round(sum(row["seconds"] for row in rows) / 3600, 2)
     done = {"done": len(rows), "planned": len(plan) * seeds, "hours": hours}
@@ -231,7 +229,7 @@ def name_of(world: str) -> str:
 
 def settings(world: str) -> dict[str, Any]:
     """What all cells of a world share: with other settings they are run anew."""
-    counts = [DEMONSTRATIONS, BABBLE, TASKS, UNSEEN, LARGER]
+    counts = list(COUNTS.values())
     return {"world": WORLDS[world], "tiny": TINY, "learner": LEARNER, "counts": counts}
 
 
@@ -245,15 +243,18 @@ def main() -> int:
     named = ["outcome", "textworld"] if args.quick else list(args.only or ())
     if args.quick:
         WORLDS["textworld"].update(episodes=128, begin=["agent.read_steps=20", "agent.steps=20"])
-    code = 0
+        COUNTS.update(demonstrations=10, babble=20, tasks=20, unseen=10, larger=5)
+    code, kept = 0, Path(tempfile.mkdtemp()) if args.quick else None
     for world in [w for w in WORLDS if w in named] or WORLDS:
         plan = only(cells(world), named)
         seeds = range(1 if args.quick else args.seeds)
         code |= run_grid(
             name_of(world), plan, lambda cell, seed, world=world: run_cell(world, cell, seed),  # type: ignore[misc]
-            seeds, args.hours, settings(world),
+            seeds, args.hours, settings(world), kept,
         )  # fmt: skip
-        harness.write_result(name_of(world), summary(world, args.seeds), {}, args.quick)
+        found = summary(world, args.seeds, kept)
+        if found["cells"]["done"] or args.quick:
+            harness.write_result(name_of(world), found, {}, args.quick)
     return code
 
 

@@ -1,0 +1,39 @@
+"""The grid of turn rewards: its figures by hand, and that every reward in it can be composed."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.turn_rewards import LEARNER, REWARDS, WORLDS, against, figures
+from embodied.config import compose_config
+
+
+def test_figures_of_a_curve_by_hand() -> None:
+    success = [0.5, 0.6, 0.8, 1.0, 0.9, 0.9, 1.0, 0.7]
+    curve = {"success": success, "episodes": [64.0 * (k + 1) for k in range(8)]}
+    found = figures(curve)
+    # of four at a time: 0.725, 0.825, 0.9, 0.95, 0.875
+    assert found["to_90"] == 384.0 and found["reached_90"] == 1.0 and found["before"] == 0.5
+    assert found["over_training"] == found["in_training"] == pytest.approx(0.8)
+    never = figures({"success": [0.5] * 8, "episodes": curve["episodes"]})
+    assert never["to_90"] == 512.0 and never["reached_90"] == 0.0
+
+
+def test_rewards_are_compared_seed_by_seed() -> None:
+    def row(reward: str, seed: int, value: float) -> dict:
+        return {"cell": {"reward": reward}, "seed": seed, "figures": {"unseen": value}}
+
+    rows = [row("outcome", 0, 0.5), row("outcome", 1, 0.7), row("gated", 0, 0.6)]
+    rows += [row("verified_turn", 0, 0.8), row("verified_turn", 1, 0.8), row("verified_turn", 2, 1)]
+    found = against(rows, "unseen")
+    assert found.keys() == {"verified_turn"}  # of the other there is one seed
+    assert found["verified_turn"]["mean"] == pytest.approx(0.2)
+    assert 0.1 <= found["verified_turn"]["low"] < found["verified_turn"]["high"] <= 0.3 + 1e-9
+
+
+@pytest.mark.parametrize("reward", REWARDS)
+@pytest.mark.parametrize("world", WORLDS)
+def test_every_cell_can_be_composed(world: str, reward: str) -> None:
+    cfg = compose_config([f"env={world}", *WORLDS[world]["size"], *LEARNER, *REWARDS[reward]])
+    assert "outcome" in cfg.reward_model
+    assert set(cfg.agent.process) <= set(cfg.reward_model)
