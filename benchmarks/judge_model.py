@@ -15,6 +15,7 @@ from benchmarks.judge_plays import Case
 from embodied.causal_lm import IGNORED, CausalLM, padded
 from embodied.endpoint import Prompt
 from embodied.judge_prompt import verdict_prompt
+from embodied.local_model import question_ids
 from embodied.text_episodes import TextEpisode
 from embodied.tiny_lm import tiny_model, tiny_tokenizer
 
@@ -50,20 +51,13 @@ def last_sentence(text: str) -> str:
     return [part for part in parts if re.search(r"\w", part)][-1]
 
 
-def question(tokenizer: Any, asked: Prompt) -> np.ndarray:
-    """The tokens of a question, as a checkpoint in this process is asked it."""
-    said = [{"role": role, "content": text} for role, text in asked.messages]
-    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
-    return np.array(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
 def row(tokenizer: Any, case: Case, hardened: bool) -> Row:
     """A question about an episode and its right answer."""
     return answered(tokenizer, prompt(case.episode, hardened), answer(case, hardened))
 
 
 def answered(tokenizer: Any, asked_for: Prompt, right: str) -> Row:
-    asked = question(tokenizer, asked_for)
+    asked = question_ids(tokenizer, asked_for.messages)
     said = tokenizer(right + "<|im_end|>", add_special_tokens=False)["input_ids"]
     whole = np.concatenate([asked, said])
     return whole, np.where(np.arange(len(whole)) >= len(asked), whole, IGNORED)
@@ -137,7 +131,7 @@ def likely(lm: CausalLM, episodes: Sequence[TextEpisode]) -> np.ndarray:
     )
     out = []
     for episode in episodes:
-        ids = np.concatenate([question(lm.tokenizer, prompt(episode, False)), head])
+        ids = np.array([*question_ids(lm.tokenizer, prompt(episode, False).messages), *head])
         with torch.inference_mode():
             state = lm.hidden(torch.from_numpy(ids)[None])[0, -1]
             logits = lm.model.get_output_embeddings()(state)

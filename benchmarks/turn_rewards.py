@@ -60,11 +60,10 @@ RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
 VALID = ["reward_model.stepwise_progress.alpha=0.0", "reward_model.stepwise_progress.beta=0.5"]
 
 
-def of_turns(name: str, *settings: str, also: tuple[str, ...] = ()) -> list[str]:
+def of_turns(name: str, *settings: str) -> list[str]:
     """The outcome of episodes, and beside it a reward of turns."""
-    models = ",".join(["outcome", name, *also])
     given = [f"reward_model.{name}.{setting}" for setting in settings]
-    return [f"reward_model=[{models}]", f"agent.process=[{name}]", *TURNS, *given]
+    return [f"reward_model=[outcome,{name}]", f"agent.process=[{name}]", *TURNS, *given]
 
 
 REWARDS: dict[str, list[str]] = {
@@ -89,7 +88,7 @@ FIGURES = (
 )  # fmt: skip
 
 
-def cells(world: str) -> list[dict[str, Any]]:
+def cells() -> list[dict[str, Any]]:
     return [{"reward": reward, "given": given} for reward, given in REWARDS.items()]
 
 
@@ -209,9 +208,10 @@ def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, floa
 
 
 def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any]:
-    plan, found = cells(world), load_cells(name_of(world), settings(world), folder)
-    rows = [row for row in found if row["cell"] in plan]
+    plan, known = cells(), load_cells(name_of(world), settings(world), folder)
+    rows = [row for row in known if row["cell"] in plan]
     for row in rows:
+        row["figures"] |= figures(row["figures"]["curve"])
         row["figures"]["thousands_to_90"] = row["figures"]["to_90"] / 1000.0
     table: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
@@ -246,7 +246,7 @@ def main() -> int:
         COUNTS.update(demonstrations=10, babble=20, tasks=20, unseen=10, larger=5)
     code, kept = 0, Path(tempfile.mkdtemp()) if args.quick else None
     for world in [w for w in WORLDS if w in named] or WORLDS:
-        plan = only(cells(world), named)
+        plan = only(cells(), named)
         seeds = range(1 if args.quick else args.seeds)
         code |= run_grid(
             name_of(world), plan, lambda cell, seed, world=world: run_cell(world, cell, seed),  # type: ignore[misc]

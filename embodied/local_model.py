@@ -127,26 +127,8 @@ class LocalModel:
         return Reply(text, attempts=1, seconds=took)
 
     def _tokens(self, prompt: Prompt) -> torch.Tensor:
-        """The question as ids `(1, L)`. What a message holds is never read as a special token: it
-        cannot end its own message or begin another's."""
-        held = [f"\ue000{k}\ue001" for k in range(len(prompt.messages))]  # in no template
-        whole = self._rendered([role for role, _ in prompt.messages], held)
-        ids: list[int] = []
-        for mark, (_, text) in zip(held, prompt.messages, strict=True):
-            if mark in whole:  # a template may leave a message out
-                frame, _, whole = whole.partition(mark)
-                ids += self._ids(frame) + self._ids(text, split_special_tokens=True)
-        return torch.tensor([ids + self._ids(whole)], device=self.device)
-
-    def _ids(self, text: str, **how: bool) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, **how)["input_ids"])
-
-    def _rendered(self, roles: list[str], texts: list[str]) -> str:
-        said = [{"role": role, "content": t} for role, t in zip(roles, texts, strict=True)]
-        if not self.tokenizer.chat_template:
-            return "".join(f"{one['role']}: {one['content']}\n" for one in said) + "assistant:"
-        render = self.tokenizer.apply_chat_template
-        return str(render(said, tokenize=False, add_generation_prompt=True))
+        """The question as ids `(1, L)`."""
+        return torch.tensor([question_ids(self.tokenizer, prompt.messages)], device=self.device)
 
     def _ends(self) -> set[int]:
         """Tokens that end a reply."""
@@ -159,6 +141,31 @@ class LocalModel:
 
     def _room(self) -> int:
         return int(getattr(self.model.config, "max_position_embeddings", 1 << 20))
+
+
+def question_ids(tokenizer: Any, messages: Sequence[tuple[str, str]]) -> list[int]:
+    """Messages, each a role and a text, as tokens up to where the reply begins. What a text holds
+    is never read as a special token: it cannot end its own message or begin another's."""
+
+    def ids(text: str, **how: bool) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, **how)["input_ids"])
+
+    held = [f"\ue000{k}\ue001" for k in range(len(messages))]  # in no template
+    whole = _rendered(tokenizer, [role for role, _ in messages], held)
+    out: list[int] = []
+    for mark, (_, text) in zip(held, messages, strict=True):
+        if mark in whole:  # a template may leave a message out
+            frame, _, whole = whole.partition(mark)
+            out += ids(frame) + ids(text, split_special_tokens=True)
+    return out + ids(whole)
+
+
+def _rendered(tokenizer: Any, roles: Sequence[str], texts: Sequence[str]) -> str:
+    if not tokenizer.chat_template:
+        lines = (f"{role}: {text}\n" for role, text in zip(roles, texts, strict=True))
+        return "".join(lines) + "assistant:"
+    said = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    return str(tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
 
 
 def read_checkpoint(path: str | Path) -> tuple[Any, Any]:

@@ -15,7 +15,6 @@ from benchmarks.judge_model import (
     begun,
     likely,
     prompt,
-    question,
     row,
     save,
     texts,
@@ -88,8 +87,8 @@ def test_it_learns_to_answer_what_a_checkpoint_is_asked(tmp_path: Path) -> None:
     asked = LocalModel(save(lm, tmp_path))
     for hardened in (False, True):
         one = prompt(WON.episode, hardened)
-        np.testing.assert_array_equal(asked._tokens(one)[0], question(lm.tokenizer, one))
         ids, targets = row(lm.tokenizer, WON, hardened)
+        np.testing.assert_array_equal(asked._tokens(one)[0], ids[targets == IGNORED])
         said = lm.tokenizer.decode(ids[targets != IGNORED])
         assert said == answer(WON, hardened) + "<|im_end|>"
     assert ((likely(lm, [WON.episode]) > 0) & (likely(lm, [WON.episode]) < 1)).all()
