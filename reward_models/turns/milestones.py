@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from embodied.causal_lm import CausalLM
-from embodied.errors import check_range
-from embodied.nets import torch_threads
 from embodied.reward_model import Needs
 from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
 
-from .episodes import Marked, Memory, ended, histories, marked
-from .learner import Learner
+from .episodes import Marked, ended, histories, marked
+from .estimator import Estimator
 
 
-class Milestones:
+class Milestones(Estimator):
     """The potential of a state is its progress (MiRA, 2026, arXiv 2603.19685), from 0 to 1.
 
     With K subgoals, of which the j-th was reached at t_j, a state at t between t_j and t_{j+1} has
@@ -52,31 +51,8 @@ class Milestones:
     )
     value_range = (0.0, 1.0)
 
-    def __init__(
-        self,
-        language: Callable[[], CausalLM],
-        train_body: bool = True,
-        lr: float = 3e-4,
-        head_lr: float = 1e-3,
-        episodes: int = 256,
-        updates: int = 10,
-        batch: int = 16,
-        seed: int = 0,
-    ) -> None:
-        where = "reward_model.milestones"
-        check_range(where, 0, lr=lr, head_lr=head_lr)
-        check_range(where, 1, episodes=episodes, updates=updates, batch=batch)
-        self.language, self.train_body, self.rates = language, train_body, (lr, head_lr)
-        self.updates, self.batch = updates, batch
-        self.memory = Memory(episodes, seed)
-        self._learner: Learner | None = None
-
-    @property
-    def learner(self) -> Learner:
-        """What learns; it is made the first time it is asked for, or a run is loaded."""
-        if self._learner is None:
-            self._learner = Learner(self.language(), *self.rates, self.train_body)
-        return self._learner
+    def __init__(self, language: Callable[[], CausalLM], **learning: Any) -> None:
+        super().__init__("reward_model.milestones", language, **learning)
 
     # --- judging
 
@@ -85,17 +61,15 @@ class Milestones:
         texts = moment.obs["text"][worlds].tolist()
         first = [marked([lm.chat.first(text)[-lm.context :]], [0.0]) for text in texts]
         out = np.zeros(mask.shape, np.float32)
-        with torch_threads(1):
-            out[worlds] = np.concatenate([out[:0], *self.learner.judge(first)])
+        out[worlds] = np.concatenate([out[:0], *self.judge(first)])
         return carry, np.clip(out, *self.value_range)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
         following, value = traj.next_obs["text"], np.zeros(traj.shape, np.float32)
         worlds = np.flatnonzero(traj.valid.any(0)).tolist()
         states = [self._states(traj, n, following) for n in worlds]
-        with torch_threads(1):
-            for n, values in zip(worlds, self.learner.judge(states), strict=True):
-                value[traj.valid[:, n], n] = values[1:]
+        for n, values in zip(worlds, self.judge(states), strict=True):
+            value[traj.valid[:, n], n] = values[1:]
         value = np.clip(value, *self.value_range)
         return carry, Score(value, np.full(traj.shape, SCORED, np.int8), {"progress": value})
 
@@ -112,36 +86,18 @@ class Milestones:
         """Learn from the episodes of a rollout, and from those before."""
         following = traj.next_obs["text"]
         new = [self._states(traj, n, following) for n in np.flatnonzero(ended(traj)).tolist()]
-        self.memory.add(new)
-        if not self.memory.kept:
-            return {}
         figures = {}
-        with torch_threads(1):
-            if new:
-                told = np.clip(np.concatenate(self.learner.judge(new)), *self.value_range)
-                targets = np.concatenate([part.targets for part in new])
-                figures["error"] = float(np.abs(told - targets).mean())
-            losses = []
-            for _ in range(self.updates):
-                data = self.memory.draw(self.batch)
-                value = self.learner.values(data)
-                wanted = torch.as_tensor(data.targets, device=value.device)
-                losses.append(self.learner.step((value - wanted).square().mean()))
-        return {"loss": float(np.mean(losses)), **figures}
+        if new:
+            told = np.clip(np.concatenate(self.judge(new)), *self.value_range)
+            targets = np.concatenate([part.targets for part in new])
+            figures["error"] = float(np.abs(told - targets).mean())
+        loss = self.fit(new, squared_loss)
+        return figures if loss is None else {"loss": loss, **figures}
 
-    # --- files
 
-    def state_dict(self) -> dict[str, Any]:
-        made = self._learner is not None
-        return {
-            "learner": self.learner.state_dict() if made else None,
-            "memory": self.memory.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.memory.load_state_dict(state["memory"])
-        if state["learner"] is not None:
-            self.learner.load_state_dict(state["learner"])
+def squared_loss(value: Tensor, data: Marked) -> Tensor:
+    """The mean over places of (value - target)^2; `value` is `(K,)`."""
+    return (value - torch.as_tensor(data.targets, device=value.device)).square().mean()
 
 
 def progress(reached: Array, subgoals: float) -> np.ndarray:

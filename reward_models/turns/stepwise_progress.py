@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,14 @@ from torch import Tensor
 
 from embodied.causal_lm import CausalLM
 from embodied.errors import check_range
-from embodied.nets import torch_threads
 from embodied.reward_model import Needs
 from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
 
-from .episodes import Marked, Memory, ended, marked, replies, succeeded
-from .learner import Learner
+from .episodes import Marked, ended, marked, replies, succeeded
+from .estimator import Estimator
 
 
-class StepwiseProgress:
+class StepwiseProgress(Estimator):
     """A turn is paid `alpha` * c + `beta` * [its action was valid] (SPA-RL, Wang et al. 2025, arXiv
     2505.20732).
 
@@ -50,34 +49,17 @@ class StepwiseProgress:
         language: Callable[[], CausalLM],
         alpha: float = 1.0,
         beta: float = 0.5,
-        train_body: bool = True,
         hide_last: bool = False,
         bound: float | None = None,
-        lr: float = 3e-4,
-        head_lr: float = 1e-3,
-        episodes: int = 256,
-        updates: int = 10,
-        batch: int = 16,
-        seed: int = 0,
+        **learning: Any,
     ) -> None:
         where = "reward_model.stepwise_progress"
+        super().__init__(where, language, **learning)
         check_range(where, alpha=alpha, beta=beta)
-        check_range(where, 0, bound=bound or 0.0, lr=lr, head_lr=head_lr)
-        check_range(where, 1, episodes=episodes, updates=updates, batch=batch)
-        self.language, self.alpha, self.beta = language, alpha, beta
-        self.train_body, self.hide_last, self.bound = train_body, hide_last, bound
-        self.rates, self.updates, self.batch = (lr, head_lr), updates, batch
+        check_range(where, 0, bound=bound or 0.0)
+        self.alpha, self.beta, self.hide_last, self.bound = alpha, beta, hide_last, bound
         most = float("inf") if bound is None else abs(alpha) * bound
         self.value_range = (min(0.0, beta) - most, max(0.0, beta) + most)
-        self.memory = Memory(episodes, seed)
-        self._learner: Learner | None = None
-
-    @property
-    def learner(self) -> Learner:
-        """What learns; it is made the first time it is asked for, or a run is loaded."""
-        if self._learner is None:
-            self._learner = Learner(self.language(), *self.rates, self.train_body)
-        return self._learner
 
     # --- judging
 
@@ -96,9 +78,8 @@ class StepwiseProgress:
         out = np.zeros(traj.shape, np.float32)
         worlds = np.flatnonzero(traj.valid.any(0)).tolist()
         episodes = [marked(turns := replies(traj, n), np.zeros(len(turns))) for n in worlds]
-        with torch_threads(1):
-            for n, values in zip(worlds, self.learner.judge(episodes), strict=True):
-                out[traj.valid[:, n], n] = values
+        for n, values in zip(worlds, self.judge(episodes), strict=True):
+            out[traj.valid[:, n], n] = values
         if self.hide_last:
             out[traj.terminated | traj.truncated] = 0.0
         return out if self.bound is None else np.clip(out, -self.bound, self.bound)
@@ -107,25 +88,17 @@ class StepwiseProgress:
 
     def learn(self, traj: Trajectory) -> dict[str, float]:
         """Learn from the episodes of a rollout, and from those before."""
-        new = self._episodes(traj)
-        self.memory.add(new)
-        if not self.memory.kept:
-            return {}
-        figures = {}
-        with torch_threads(1):
-            if new:
-                told = self.learner.judge(new)
-                outcome = [float(part.targets.sum()) for part in new]
-                errors = [abs(c.sum() - r) for c, r in zip(told, outcome, strict=True)]
-                figures["error"] = float(np.mean(errors))
-                if any(outcome) and not self.hide_last:
-                    last = [c[-1] for c, r in zip(told, outcome, strict=True) if r]
-                    figures["last"] = float(np.mean(last))
-            losses = []
-            for _ in range(self.updates):
-                data = self.memory.draw(self.batch)
-                losses.append(self.learner.step(sum_loss(self.learner.values(data), data)))
-        return {"loss": float(np.mean(losses)), **figures}
+        new, figures = self._episodes(traj), {}
+        if new:
+            told = self.judge(new)
+            outcome = [float(part.targets.sum()) for part in new]
+            errors = [abs(c.sum() - r) for c, r in zip(told, outcome, strict=True)]
+            figures["error"] = float(np.mean(errors))
+            if any(outcome) and not self.hide_last:
+                last = [c[-1] for c, r in zip(told, outcome, strict=True) if r]
+                figures["last"] = float(np.mean(last))
+        loss = self.fit(new, sum_loss)
+        return figures if loss is None else {"loss": loss, **figures}
 
     def _episodes(self, traj: Trajectory) -> list[Marked]:
         """The turns of every episode that ended, with its outcome at the last of them."""
@@ -139,20 +112,6 @@ class StepwiseProgress:
                 targets[-1] = success[n]
                 out.append(marked(turns, targets))
         return out
-
-    # --- files
-
-    def state_dict(self) -> dict[str, Any]:
-        made = self._learner is not None
-        return {
-            "learner": self.learner.state_dict() if made else None,
-            "memory": self.memory.state_dict(),
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.memory.load_state_dict(state["memory"])
-        if state["learner"] is not None:
-            self.learner.load_state_dict(state["learner"])
 
 
 def sum_loss(credit: Tensor, data: Marked) -> Tensor:
