@@ -160,6 +160,7 @@ GRIDS = {
         {
             "before": "before", "over training": "over_training", "at its end": "in_training",
             "thousand episodes to 90%": "thousands_to_90", "reach 90%": "reached_90",
+            "thousand to where the outcome ended": "thousands_to_outcome",
             "unseen tasks": "unseen", "one size up": "larger",
         },
     ),

@@ -34,7 +34,7 @@ from embodied.imitate import imitate
 from embodied.statistics import bootstrap
 from embodied.text_env import TextEnv
 
-COUNTS = {"demonstrations": 60, "babble": 300, "tasks": 500, "unseen": 200, "larger": 100}
+COUNTS = {"demonstrations": 60, "babble": 1500, "tasks": 500, "unseen": 200, "larger": 100}
 WORLDS: dict[str, dict[str, Any]] = {
     "textworld": {
         "size": ["env.rooms=2", "env.objects=3", "env.quest_length=4", "env.theme=basic"],
@@ -42,7 +42,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "max_steps": 10,
         "episodes": 4_800,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1200", "agent.rename=0.95",
+            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=450", "agent.rename=0.95",
         ],
     },
 }  # fmt: skip
@@ -55,7 +55,7 @@ LEARNER = [
     "num_envs=64", "env.group=4", "env.workers=1", "agent=gigpo", "agent.max_tokens=16",
     "agent.context=768", "agent.lr=5e-4", "agent.anneal=true", "agent.negative=0.3",
 ]  # fmt: skip
-TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=0.5"]
+TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=2.0"]
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
 VALID = ["reward_model.stepwise_progress.alpha=0.0", "reward_model.stepwise_progress.beta=0.5"]
 
@@ -83,8 +83,11 @@ REWARDS: dict[str, list[str]] = {
 }  # fmt: skip
 """`ungated` pays half a point for every turn that could be done beside one for the outcome; `gated`
 pays it only where the outcome was reached."""
+LAST = 8
+"""Rollouts, of 64 episodes, that say how well it goes at the end."""
 FIGURES = (
-    "before", "over_training", "in_training", "reached_90", "thousands_to_90", "unseen", "larger",
+    "before", "over_training", "in_training", "reached_90", "thousands_to_90",
+    "thousands_to_outcome", "unseen", "larger",
 )  # fmt: skip
 
 
@@ -163,19 +166,23 @@ def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return {"curve": curve, **figures(curve), **judged(world, agent.policy)}
 
 
-def figures(curve: Mapping[str, list[float]], window: int = 4) -> dict[str, float]:
+def figures(curve: Mapping[str, list[float]]) -> dict[str, float]:
     """Of success over training; what never reaches 90% counts as if the last episode did."""
-    success, episodes = curve["success"], curve["episodes"]
-    smooth = np.convolve(success, np.ones(window) / window, "valid")
-    reached = np.flatnonzero(smooth >= 0.9 - 1e-9)
-    first = episodes[int(reached[0]) + window - 1] if len(reached) else episodes[-1]
+    success, first = curve["success"], reached(curve, 0.9, 4)
     return {
         "before": success[0],
         "over_training": float(np.mean(success)),
-        "in_training": float(np.mean(success[-2 * window :])),
-        "reached_90": float(len(reached) > 0),
-        "to_90": first,
+        "in_training": float(np.mean(success[-LAST:])),
+        "reached_90": float(first is not None),
+        "to_90": first or curve["episodes"][-1],
     }
+
+
+def reached(curve: Mapping[str, list[float]], level: float, rollouts: int) -> float | None:
+    """The episodes until so many rollouts in a row have this success, None where they never do."""
+    smooth = np.convolve(curve["success"], np.ones(rollouts) / rollouts, "valid")
+    found = np.flatnonzero(smooth >= level - 1e-9)
+    return curve["episodes"][int(found[0]) + rollouts - 1] if len(found) else None
 
 
 def judged(world: str, policy: Any) -> dict[str, float]:
@@ -213,6 +220,15 @@ def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any
     for row in rows:
         row["figures"] |= figures(row["figures"]["curve"])
         row["figures"]["thousands_to_90"] = row["figures"]["to_90"] / 1000.0
+    ends = {
+        row["seed"]: row["figures"]["in_training"]
+        for row in rows
+        if row["cell"]["reward"] == "outcome"
+    }
+    for row in rows:
+        curve = row["figures"]["curve"]
+        first = reached(curve, ends.get(row["seed"], 1.0), LAST) or curve["episodes"][-1]
+        row["figures"]["thousands_to_outcome"] = first / 1000.0
     table: dict[str, dict[str, Any]] = {}
     for figure in FIGURES:
         for (reward,), found in summarise(rows, ["reward"], figure).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.turn_rewards import LEARNER, REWARDS, WORLDS, against, figures
+from benchmarks.turn_rewards import LEARNER, REWARDS, WORLDS, against, figures, reached
 from embodied.config import compose_config
 
 
@@ -17,6 +17,8 @@ def test_figures_of_a_curve_by_hand() -> None:
     assert found["over_training"] == found["in_training"] == pytest.approx(0.8)
     never = figures({"success": [0.5] * 8, "episodes": curve["episodes"]})
     assert never["to_90"] == 512.0 and never["reached_90"] == 0.0
+    # of two at a time: 0.55, 0.7, 0.9, 0.95, 0.9, 0.95, 0.85
+    assert reached(curve, 0.7, 2) == 192.0 and reached(curve, 0.96, 2) is None
 
 
 def test_rewards_are_compared_seed_by_seed() -> None:
