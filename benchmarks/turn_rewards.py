@@ -57,7 +57,7 @@ LEARNER = [
 ]  # fmt: skip
 TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=2.0"]
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
-VALID = ["reward_model.stepwise_progress.alpha=0.0", "reward_model.stepwise_progress.beta=0.5"]
+VALID = ["alpha=0.0", "beta=0.5"]
 
 
 def of_turns(name: str, *settings: str) -> list[str]:
@@ -75,14 +75,16 @@ REWARDS: dict[str, list[str]] = {
     "prime": of_turns("implicit_process", "mode=prime"),
     "stepwise_progress": of_turns("stepwise_progress"),
     "gigpo": ["reward_model=[outcome]"],
-    "ungated": ["reward_model=[outcome,stepwise_progress]", *VALID, *RETURN],
+    "ungated": of_turns("stepwise_progress", *VALID),
     "gated": [
-        "reward_model=[outcome,stepwise_progress,gated]", *VALID, *RETURN,
-        "reward_model.gated.over=[outcome,stepwise_progress]",
+        "reward_model=[outcome,env,stepwise_progress,gated]", "agent.process=[gated]", *TURNS,
+        "reward_model.env.readout=success", "reward_model.gated.weights=[0,1]",
+        "reward_model.gated.over=[env,stepwise_progress]",
+        *(f"reward_model.stepwise_progress.{setting}" for setting in VALID),
     ],
 }  # fmt: skip
 """`ungated` pays half a point for every turn that could be done beside one for the outcome; `gated`
-pays it only where the outcome was reached."""
+pays it only in episodes that succeed."""
 LAST = 8
 """Rollouts, of 64 episodes, that say how well it goes at the end."""
 FIGURES = (

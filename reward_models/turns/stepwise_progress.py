@@ -36,7 +36,7 @@ class StepwiseProgress(Estimator):
     it (`error`); and the mean c of successful last turns (`last`).
 
     Where we differ: the estimator learns beside the policy, not once before it. Until it has
-    learned, c is 0.
+    learned, c is 0. With `alpha` 0 it isn't learned.
     """
 
     kind = "reward"
@@ -68,7 +68,7 @@ class StepwiseProgress(Estimator):
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
         valid = traj.valid & np.asarray(traj.readouts["world.valid"], bool)
-        credit = self.credit(traj)
+        credit = self.credit(traj) if self.alpha else np.zeros(traj.shape, np.float32)
         value = self.alpha * credit + self.beta * valid
         status = np.full(traj.shape, SCORED, np.int8)
         return carry, Score(value.astype(np.float32), status, {"credit": credit})
@@ -87,7 +87,9 @@ class StepwiseProgress(Estimator):
     # --- learning
 
     def learn(self, traj: Trajectory) -> dict[str, float]:
-        """Learn from the episodes of a rollout, and from those before."""
+        """Learn from the episodes of a rollout, and from those before; nothing with `alpha` 0."""
+        if not self.alpha:
+            return {}
         new, figures = self._episodes(traj), {}
         if new:
             told = self.judge(new)

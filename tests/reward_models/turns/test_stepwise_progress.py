@@ -67,6 +67,14 @@ def test_before_it_has_learned_it_pays_valid_turns_alone() -> None:
     np.testing.assert_array_equal(value, 0.5 * (traj.valid & traj.readouts["world.valid"]))
 
 
+def test_without_alpha_nothing_is_learned() -> None:
+    traj, model = mixed(worlds=4), made(alpha=0.0, **FAST)
+    before = model.score({}, traj)[1].value
+    assert model.learn(traj) == {} and not model.memory.kept
+    np.testing.assert_array_equal(model.score({}, traj)[1].value, before)
+    assert before.max() == 0.5
+
+
 def test_the_sum_learns_to_be_the_outcome() -> None:
     model = made(**FAST)
     errors = [model.learn(mixed(seed))["error"] for seed in range(8)]
