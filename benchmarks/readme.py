@@ -162,6 +162,7 @@ GRIDS = {
             "thousand episodes to 90%": "thousands_to_90", "reach 90%": "reached_90",
             "thousand to where the outcome ended": "thousands_to_outcome",
             "unseen tasks": "unseen", "one size up": "larger",
+            "paid at first": "paid_first", "paid at its end": "paid_last",
         },
     ),
     "judge": (

@@ -86,10 +86,10 @@ REWARDS: dict[str, list[str]] = {
 """`ungated` pays half a point for every turn that could be done beside one for the outcome; `gated`
 pays it only in episodes that succeed."""
 LAST = 8
-"""Rollouts, of 64 episodes, that say how well it goes at the end."""
+"""Rollouts, of 64 episodes, that say how well it goes at first and at the end."""
 FIGURES = (
     "before", "over_training", "in_training", "reached_90", "thousands_to_90",
-    "thousands_to_outcome", "unseen", "larger",
+    "thousands_to_outcome", "unseen", "larger", "first", "paid_first", "paid_last",
 )  # fmt: skip
 
 
@@ -175,6 +175,9 @@ def figures(curve: Mapping[str, list[float]]) -> dict[str, float]:
         "before": success[0],
         "over_training": float(np.mean(success)),
         "in_training": float(np.mean(success[-LAST:])),
+        "first": float(np.mean(success[:LAST])),
+        "paid_first": float(np.mean(curve["paid"][:LAST])),
+        "paid_last": float(np.mean(curve["paid"][-LAST:])),
         "reached_90": float(first is not None),
         "to_90": first or curve["episodes"][-1],
     }

@@ -10,13 +10,16 @@ from embodied.config import compose_config
 
 def test_figures_of_a_curve_by_hand() -> None:
     success = [0.5, 0.6, 0.8, 1.0, 0.9, 0.9, 1.0, 0.7]
-    curve = {"success": success, "episodes": [64.0 * (k + 1) for k in range(8)]}
+    episodes = [64.0 * (k + 1) for k in range(9)]
+    paid = [float(k) for k in range(9)]
+    curve = {"success": success, "episodes": episodes[:8], "paid": paid[:8]}
     found = figures(curve)
     # of four at a time: 0.725, 0.825, 0.9, 0.95, 0.875
     assert found["to_90"] == 384.0 and found["reached_90"] == 1.0 and found["before"] == 0.5
     assert found["over_training"] == found["in_training"] == pytest.approx(0.8)
-    never = figures({"success": [0.5] * 8, "episodes": curve["episodes"]})
-    assert never["to_90"] == 512.0 and never["reached_90"] == 0.0
+    never = figures({"success": [0.5] * 9, "episodes": episodes, "paid": paid})
+    assert never["to_90"] == 576.0 and never["reached_90"] == 0.0
+    assert never["paid_first"] == 3.5 and never["paid_last"] == 4.5 and never["first"] == 0.5
     # of two at a time: 0.55, 0.7, 0.9, 0.95, 0.9, 0.95, 0.85
     assert reached(curve, 0.7, 2) == 192.0 and reached(curve, 0.96, 2) is None
 
