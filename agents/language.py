@@ -20,6 +20,7 @@ from embodied.causal_lm import CausalLM
 from embodied.errors import UserError, check_range
 from embodied.nets import adam_state, load_adam_state, torch_threads
 from embodied.self_correction import SelfCorrection
+from embodied.signatures import inherited
 from embodied.transcripts import Transcripts, transcripts
 from embodied.types import Array, Trajectory
 
@@ -53,11 +54,7 @@ class LanguageAgent:
 
     def __init_subclass__(cls) -> None:
         """A learner's own settings come with those that all have."""
-        own = dict(inspect.signature(cls.__init__).parameters)
-        shared = dict(inspect.signature(LanguageAgent.__init__).parameters)
-        both = {**own, **{name: p for name, p in shared.items() if name not in own}}
-        kept = [p for name, p in both.items() if name != "self" and p.kind is not p.VAR_KEYWORD]
-        cls.__signature__ = inspect.Signature(kept)
+        cls.__signature__ = inherited(cls)
 
     def __init__(
         self,

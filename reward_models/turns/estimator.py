@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from embodied.causal_lm import CausalLM
 from embodied.errors import check_range
 from embodied.nets import torch_threads
+from embodied.signatures import inherited
 
 from .episodes import Marked, Memory
 from .learner import Learner
@@ -24,9 +26,15 @@ class Estimator:
     learned, it says 0.
     """
 
+    where = "reward_model"
+    __signature__: inspect.Signature
+
+    def __init_subclass__(cls) -> None:
+        """A reward's own settings come with those that all have."""
+        cls.__signature__ = inherited(cls)
+
     def __init__(
         self,
-        where: str,
         language: Callable[[], CausalLM],
         train_body: bool = True,
         lr: float = 3e-4,
@@ -36,8 +44,8 @@ class Estimator:
         batch: int = 16,
         seed: int = 0,
     ) -> None:
-        check_range(where, 0, lr=lr, head_lr=head_lr)
-        check_range(where, 1, episodes=episodes, updates=updates, batch=batch)
+        check_range(self.where, 0, lr=lr, head_lr=head_lr)
+        check_range(self.where, 1, episodes=episodes, updates=updates, batch=batch)
         self.language, self.train_body, self.rates = language, train_body, (lr, head_lr)
         self.updates, self.batch = updates, batch
         self.memory = Memory(episodes, seed)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from embodied.causal_lm import CausalLM
 from embodied.reward_model import Needs
 from embodied.types import SCORED, Array, Carry, Moment, Score, Trajectory
 
@@ -42,6 +38,7 @@ class Milestones(Estimator):
     write and a rater mark them; its critic of values is the agent's business.
     """
 
+    where = "reward_model.milestones"
     kind = "potential"
     scope = "episode"
     causal = True
@@ -50,9 +47,6 @@ class Milestones(Estimator):
         privileged=frozenset({"world.reached", "world.subgoals"}),
     )
     value_range = (0.0, 1.0)
-
-    def __init__(self, language: Callable[[], CausalLM], **learning: Any) -> None:
-        super().__init__("reward_model.milestones", language, **learning)
 
     # --- judging
 

@@ -39,6 +39,7 @@ class StepwiseProgress(Estimator):
     learned, c is 0. With `alpha` 0 it isn't learned.
     """
 
+    where = "reward_model.stepwise_progress"
     kind = "reward"
     scope = "episode"
     causal = True
@@ -53,10 +54,9 @@ class StepwiseProgress(Estimator):
         bound: float | None = None,
         **learning: Any,
     ) -> None:
-        where = "reward_model.stepwise_progress"
-        super().__init__(where, language, **learning)
-        check_range(where, alpha=alpha, beta=beta)
-        check_range(where, 0, bound=bound or 0.0)
+        super().__init__(language, **learning)
+        check_range(self.where, alpha=alpha, beta=beta)
+        check_range(self.where, 0, bound=bound or 0.0)
         self.alpha, self.beta, self.hide_last, self.bound = alpha, beta, hide_last, bound
         most = float("inf") if bound is None else abs(alpha) * bound
         self.value_range = (min(0.0, beta) - most, max(0.0, beta) + most)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
 import pytest
 from embodied.reward_models.turns.episodes import Marked, marked
 from embodied.reward_models.turns.estimator import Estimator
-from embodied.reward_models.turns.milestones import squared_loss
+from embodied.reward_models.turns.milestones import Milestones, squared_loss
+from embodied.reward_models.turns.stepwise_progress import StepwiseProgress
 
+from embodied.build import make
 from embodied.errors import UserError
 from tests.talks import lm
 from tests.toys import through_disk
@@ -17,7 +20,7 @@ from tests.toys import through_disk
 
 def made(**settings: Any) -> Estimator:
     fast = {"lr": 1e-3, "head_lr": 1e-2, "updates": 10, "batch": 4}
-    return Estimator("here", lambda: lm().clone(), **{**fast, **settings})
+    return Estimator(lambda: lm().clone(), **{**fast, **settings})
 
 
 def talk(text: str, target: float) -> Marked:
@@ -52,5 +55,13 @@ def test_it_goes_on_from_a_checkpoint(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("bad", [{"lr": -1.0}, {"updates": 0}, {"episodes": 0}, {"batch": 0}])
 def test_bad_settings_are_refused(bad: dict) -> None:
-    with pytest.raises(UserError, match="here"):
+    with pytest.raises(UserError, match="reward_model"):
         made(**bad)
+
+
+@pytest.mark.parametrize("kind", [Milestones, StepwiseProgress])
+def test_what_all_of_them_take_is_known_before_one_is_made(kind: type) -> None:
+    taken = inspect.signature(kind).parameters
+    assert {"language", "lr", "episodes"} <= taken.keys()
+    with pytest.raises(UserError, match="wings"):
+        make({"_target_": f"{kind.__module__}.{kind.__qualname__}", "wings": 2}, {"language": lm})
