@@ -30,11 +30,12 @@ from embodied.babble import Babbler, wordings
 from embodied.build import make_agent, make_collector, make_env, make_rewards
 from embodied.config import compose_config
 from embodied.conversations import Conversation, converse, experts, write_conversations
+from embodied.coverage import covering, openings
 from embodied.imitate import imitate
 from embodied.statistics import bootstrap
 from embodied.text_env import TextEnv
 
-COUNTS = {"demonstrations": 60, "babble": 1500, "tasks": 500, "unseen": 200, "larger": 100}
+COUNTS = {"demonstrations": 60, "chosen_among": 250, "babble": 1500, "tasks": 500, "unseen": 200, "larger": 100}
 WORLDS: dict[str, dict[str, Any]] = {
     "textworld": {
         "size": ["env.rooms=2", "env.objects=3", "env.quest_length=4", "env.theme=basic"],
@@ -127,7 +128,8 @@ def begun(world: str, seed: int) -> Path:
     if not kept.exists():
         folder = Path(tempfile.mkdtemp(prefix=name, dir=kept.parent))
         env, count = worlds(world, 20), COUNTS["demonstrations"]
-        shown = experts(env, count, seed=seed * count)
+        drawn = np.random.default_rng(seed).permutation(COUNTS["tasks"])[: COUNTS["chosen_among"]]
+        shown = experts(env, drawn[covering(openings(env, drawn), count)])
         said = converse(env, Babbler(wordings(shown), seed), range(COUNTS["babble"]), "babble")
         env.close()
         write_conversations(folder / "babble.jsonl", said)
@@ -264,7 +266,7 @@ def main() -> int:
     named = ["outcome", "textworld"] if args.quick else list(args.only or ())
     if args.quick:
         WORLDS["textworld"].update(episodes=128, begin=["agent.read_steps=20", "agent.steps=20"])
-        COUNTS.update(demonstrations=10, babble=20, tasks=20, unseen=10, larger=5)
+        COUNTS.update(demonstrations=10, chosen_among=15, babble=20, tasks=20, unseen=10, larger=5)
     code, kept = 0, Path(tempfile.mkdtemp()) if args.quick else None
     for world in [w for w in WORLDS if w in named] or WORLDS:
         plan = only(cells(), named)

@@ -75,13 +75,13 @@ def converse(
     return out
 
 
-def experts(env: TextEnv, count: int, seed: int = 0) -> list[Conversation]:
-    """Conversations of the seeds from `seed` on, in which the gold actions are said.
+def experts(env: TextEnv, seeds: Sequence[int]) -> list[Conversation]:
+    """A conversation of each seed, in which the gold actions are said.
 
     Raises `UserError` where a world has none, or they do not succeed.
     """
-    told = converse(env, Gold(env), range(seed, seed + count), "expert")
-    if len(told) < count or not all(one.success for one in told):
+    told = converse(env, Gold(env), seeds, "expert")
+    if len(told) < len(seeds) or not all(one.success for one in told):
         raise UserError(f"{env.name}: the gold actions do not succeed within {env.max_steps}")
     return told
 

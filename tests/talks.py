@@ -39,7 +39,7 @@ def doors(num_worlds: int = 4, group: int = 2, max_steps: int = 5, **options: An
 @cache
 def lm() -> CausalLM:
     """An untrained model that knows the doors' words. Clone it to train it."""
-    words = all_texts(experts(doors(12, 1), 12))
+    words = all_texts(experts(doors(12, 1), range(12)))
     tokenizer = tiny_tokenizer([*words, "say nothing What?"], 400)
     return CausalLM(tiny_model(tokenizer, 32, 2, 2, context=512), tokenizer)
 

@@ -42,7 +42,7 @@ def _text(text: str):  # type: ignore[no-untyped-def]
 
 
 def test_equal_seeds_babble_alike_and_others_do_not() -> None:
-    words = wordings(experts(doors(4, 1), 4))
+    words = wordings(experts(doors(4, 1), range(4)))
     talks = [converse(doors(4, 1), Babbler(words, seed), range(4), "b") for seed in (0, 0, 1)]
     assert talks[0] == talks[1] != talks[2]
 

@@ -13,14 +13,14 @@ from tests.talks import doors
 
 
 def test_experts_succeed_and_differ() -> None:
-    told = experts(doors(4, 1), 6)
+    told = experts(doors(4, 1), range(6))
     assert len(told) == 6 and all(one.success for one in told)
     assert all(sum(one.rewards) == 1.0 and len(one.seen) == len(one.said) + 1 for one in told)
     assert len({one.task for one in told}) == 6
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    told = experts(doors(2, 1), 3)
+    told = experts(doors(2, 1), range(3))
     write_conversations(tmp_path / "demos.jsonl", told)
     assert read_conversations(tmp_path / "demos.jsonl") == told
     line = json.loads((tmp_path / "demos.jsonl").read_text().splitlines()[0])
@@ -60,4 +60,4 @@ def test_what_is_no_conversation_is_told(tmp_path: Path, text: str, says: str) -
 
 def test_an_expert_that_has_no_time_is_refused() -> None:
     with pytest.raises(UserError, match="do not succeed within 1"):
-        experts(doors(2, 1, max_steps=1), 2)
+        experts(doors(2, 1, max_steps=1), range(2))

@@ -31,7 +31,7 @@ def test_only_what_was_said_is_to_be_said() -> None:
 def test_a_small_model_learns_the_gold_actions_and_succeeds() -> None:
     env = doors(16, 1)
     sft = SFT(steps=300, reading=0.2, **SMALL)
-    figures = sft.fit(experts(env, 32))
+    figures = sft.fit(experts(env, range(32)))
     assert figures["loss_after"] < 0.2 < figures["loss_before"]
     told = converse(env, sft.policy, range(1000, 1016), "sft")
     assert np.mean([one.success for one in told]) > 0.4  # of doors that it has not seen
@@ -46,7 +46,7 @@ def test_adapters_learn_and_leave_the_model_as_it_was(tmp_path: Path) -> None:
     model = CausalLM.load(tmp_path / "qwen", lora=given["lora"])
     before = {k: v.clone() for k, v in model.model.state_dict().items()}
     sft._begin(model)
-    sft.fit(experts(doors(4, 1), 4))
+    sft.fit(experts(doors(4, 1), range(4)))
     after = model.model.state_dict()
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert changed and all("lora_" in k for k in changed)

@@ -52,7 +52,7 @@ GIVEN = ["env=doors", "env.max_steps=4", "agent=gigpo", "reward_model=[outcome,v
 def taught() -> SFT:
     """A small model that has heard a dozen conversations, and knows half of what it should."""
     sft = SFT(steps=100, width=32, heads=2, vocabulary=400, context=256, lr=3e-3)
-    sft.fit(experts(doors(12, 1), 12))
+    sft.fit(experts(doors(12, 1), range(12)))
     return sft
 
 
