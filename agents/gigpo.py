@@ -28,8 +28,10 @@ class GiGPO(LanguageAgent):
     the group that saw the identical text (the paper's), or "group": all turns of the group,
     standardised. With `process`, names of reward channels, the step part is of these alone and the
     episode part of all others: so a reward of turns (`verified_turn`, `implicit_process`, ...)
-    tells which turn was good, and the outcome whether the episode was. These are also divided by
-    the deviation of those they are compared with, since reward models have scales of their own.
+    tells which turn was good, and the outcome whether the episode was. With `scale` these are also
+    divided by the deviation of those they are compared with, since reward models have scales of
+    their own. Without, what a model that has learned nothing yet says of turns stays as small as it
+    is, where a deviation makes it as large as what is known: for rewards that are learned.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class GiGPO(LanguageAgent):
         baseline: str = "state",
         step_gamma: float = 0.95,
         process: Sequence[str] = (),
+        scale: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -49,7 +52,7 @@ class GiGPO(LanguageAgent):
         if baseline not in BASELINES:
             raise unknown("agent.baseline", baseline, BASELINES)
         self.weight, self.episode, self.baseline = weight, episode, baseline
-        self.step_gamma, self.process = step_gamma, tuple(process)
+        self.step_gamma, self.process, self.scale = step_gamma, tuple(process), scale
 
     def advantages(self, traj: Trajectory, reward: Array) -> Array:
         group, step = of_group(traj), reward
@@ -59,9 +62,10 @@ class GiGPO(LanguageAgent):
         whole = EPISODE[self.episode](reward.sum(0), group)
         values = to_go(step, traj.valid, self.step_gamma)
         if self.baseline == "state":
-            part = same_state(values, traj.obs["text"], traj.valid, group, bool(self.process))
+            scale = bool(self.process) and self.scale
+            part = same_state(values, traj.obs["text"], traj.valid, group, scale)
         else:
-            part = in_group(values, traj.valid, group)
+            part = in_group(values, traj.valid, group, self.scale or not self.process)
         return per_turn(whole, traj) + np.float32(self.weight) * part
 
     def _channels(self, traj: Trajectory) -> Array:

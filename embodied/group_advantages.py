@@ -76,14 +76,18 @@ def same_state(
     return out
 
 
-def in_group(values: Array, valid: Array, group: Array) -> Array:
-    """Values of turns, standardised over all valid turns of their group, `(T, N)`."""
+def in_group(values: Array, valid: Array, group: Array, scale: bool = True) -> Array:
+    """Values of turns against the mean of all valid turns of their group, `(T, N)`.
+
+    With `scale` they are divided by the deviation of these.
+    """
     out = np.zeros(values.shape, np.float32)
     for members in _groups(group):
         here = np.zeros(values.shape, bool)
         here[:, members] = valid[:, members]
         if here.any():
-            out[here] = (values[here] - values[here].mean()) / (values[here].std() + EPSILON)
+            centred = values[here] - values[here].mean()
+            out[here] = centred / (values[here].std() + EPSILON) if scale else centred
     return out
 
 

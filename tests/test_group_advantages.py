@@ -71,3 +71,5 @@ def test_turns_of_a_group_are_standardised_together() -> None:
     got = in_group(values, np.ones((2, 3), bool), np.array([0, 0, 1]))
     # group 0: 0, 2, 2, 4: mean 2, deviation sqrt 2
     np.testing.assert_allclose(got, [[-1.4142, 0, 0], [0, 1.4142, 0]], atol=1e-4)
+    got = in_group(values, np.ones((2, 3), bool), np.array([0, 0, 1]), scale=False)
+    np.testing.assert_allclose(got, [[-2, 0, 0], [0, 2, 0]])
