@@ -24,6 +24,7 @@ NAMED = re.compile(
     r"\b(?:[Aa]n?|[Tt]he) ([\w'-]+(?: [\w'-]+)?)"
     r"(?=[.,;!?]|\s(?:and|contains|from|in|inside|is|on|to|with)\b)"
 )
+NUMBER = re.compile(r" \d+$")
 MOST_WORDS = 3
 BETWEEN = frozenset(
     "a an and at by for from in inside into is it of off on onto out over some that the then to "
@@ -78,9 +79,10 @@ def renamed(one: Conversation, known: Sequence[str], rng: np.random.Generator) -
     """The conversation with other names for what is named in it, each the same throughout.
 
     So a model cannot know by heart what to say: it has to take the name from where it is told.
+    Of "mug 2" the kind gets another name, wherever it is told of, and the number stays.
     """
-    own = sorted(names(one), key=len, reverse=True)
-    taken = [name for name in known if name not in own]
+    own = sorted(_kinds(names(one)), key=len, reverse=True)
+    taken = [kind for kind in _kinds(known) if kind not in own]
     if not own or len(taken) < len(own):
         return one
     others = rng.choice(len(taken), len(own), replace=False)
@@ -91,6 +93,10 @@ def renamed(one: Conversation, known: Sequence[str], rng: np.random.Generator) -
         return pattern.sub(lambda match: swap[match[0]], text)
 
     return replace(one, seen=[told(t) for t in one.seen], said=[told(t) for t in one.said])
+
+
+def _kinds(named: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(NUMBER.sub("", name) for name in named))
 
 
 def _slots(words: list[str], heard: str) -> list[str]:

@@ -77,6 +77,13 @@ def test_what_worlds_name_again_and_again() -> None:
     assert things(told) == ["chest", "table"]
 
 
+def test_of_what_has_a_number_the_kind_is_renamed_wherever_it_is_told_of() -> None:
+    seen = ["Put a mug on the shelf. You see a mug 1, a mug 2, and a shelf 1.", "You hold a mug 2."]
+    one = Conversation(seen, ["take mug 2"])
+    got = renamed(one, ["mug 2", "cup 1", "cup 7"], np.random.default_rng(0))
+    assert got.said == ["take cup 2"] and got.seen == [text.replace("mug", "cup") for text in seen]
+
+
 def test_other_names_are_the_same_throughout() -> None:
     one = Conversation([ROOM, "You take the old key."], ["take old key from table"])
     got = renamed(one, ["old key", "table", "lamp", "red box"], np.random.default_rng(0))

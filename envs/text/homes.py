@@ -157,26 +157,69 @@ def shortest_plan(home: Home) -> list[str]:
     return min((_plan(home, order, to) for order in orders for to in home.targets), key=len)
 
 
+def searching_plan(home: Home) -> list[str]:
+    """A plan of one who does not know where things are.
+
+    It looks into the places in the order in which they are listed, until it has seen a thing that
+    will do, and fetches it; then it goes on with the next thing, or with the lamp.
+    """
+    left = sorted(fact[1] for fact in home.facts if fact[0] == "receptacletype")
+    steps, here = _Steps(), set(home.wanted)
+
+    def found(names: set[str]) -> str:
+        while not (seen := sorted(n for n in names if home.lies[n] in steps.looked)):
+            steps.go(next(place for place in left if place not in steps.looked), True)
+        return seen[0]
+
+    for _ in range(2 if home.task == "two" else 1):
+        here.discard(thing := found(here))
+        steps.take(home, thing)
+        if home.task == "light":
+            found({"desklamp_1"})
+        steps.bring(home, thing, home.targets[0])
+    return steps.commands()
+
+
 def _plan(home: Home, things: Iterable[str], target: str) -> list[str]:
     """Commands that take these things, one after the other, to where they belong."""
-    said: list[str] = []
-    at = ""
-
-    def go(place: str, shut: bool) -> None:
-        nonlocal at
-        said.extend([f"go to {place}"] * (at != place))
-        at = place
-        said.extend([f"open {place}"] * (shut and f"open {place}" not in said))
-
+    steps = _Steps()
     for thing in things:
-        go(home.lies[thing], kind_of(home.lies[thing]) in OPENABLE)
-        said.append(f"take {thing} from {home.lies[thing]}")
+        steps.take(home, thing)
+        steps.bring(home, thing, target)
+    return steps.commands()
+
+
+class _Steps:
+    """Commands of one who walks from place to place, and has `looked` into some."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.looked: set[str] = set()
+        self._at = ""
+
+    def go(self, place: str, look: bool) -> None:
+        """Go there if it is elsewhere; to look into it, or to put something in, it is opened."""
+        self.said += [f"go to {place}"] * (self._at != place)
+        self._at = place
+        shut = kind_of(place) in OPENABLE and f"open {place}" not in self.said
+        self.said += [f"open {place}"] * (look and shut)
+        self.looked |= {place} if look or not shut else set()
+
+    def take(self, home: Home, thing: str) -> None:
+        self.go(home.lies[thing], True)
+        self.said.append(f"take {thing} from {home.lies[thing]}")
+
+    def bring(self, home: Home, thing: str, target: str) -> None:
+        """What is held, as it is to be, to where it belongs."""
         if home.task in TREATED:
-            go(APPLIANCE[home.task], False)
-            said.append(f"{home.task} {thing} with {APPLIANCE[home.task]}")
-        go(target, kind_of(target) in OPENABLE)
-        said.append("use desklamp_1" if home.task == "light" else f"move {thing} to {target}")
-    return [command.replace("_", " ") for command in said]
+            self.go(APPLIANCE[home.task], False)
+            self.said.append(f"{home.task} {thing} with {APPLIANCE[home.task]}")
+        self.go(target, True)
+        last = "use desklamp_1" if home.task == "light" else f"move {thing} to {target}"
+        self.said.append(last)
+
+    def commands(self) -> list[str]:
+        return [command.replace("_", " ") for command in self.said]
 
 
 def kind_of(name: str) -> str:

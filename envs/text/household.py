@@ -23,7 +23,7 @@ from typing import Any
 from embodied.errors import UserError, check_range
 from embodied.text_world import Turn
 
-from .homes import TREATED, draw, shortest_plan
+from .homes import TREATED, draw, searching_plan, shortest_plan
 
 COMMANDS = {
     "look": ("look", ""), "inventory": ("inventory", ""), "help": ("help", ""),
@@ -49,16 +49,18 @@ class Household:
     Subgoals are facts of the game: a right thing is held; it is clean, hot or cool; it lies where
     it belongs. Of "put two" holding and placing count for each; of "look at" they are that it is
     held, held where the lamp is, and that the lamp there is on. "help" tells how commands are
-    worded, never which are possible. Raises `UserError` where `alfworld` is not installed.
+    worded, never which are possible. The gold actions know where things are; with `search` they
+    look for them as an agent has to, place by place. Raises `UserError` where `alfworld` is not
+    installed.
     """
 
     max_turns = 50
     tells = ()
 
-    def __init__(self, places: int = 12, objects: int = 12) -> None:
+    def __init__(self, places: int = 12, objects: int = 12, search: bool = False) -> None:
         check_range("env", 6, 16, places=places)
         check_range("env", 4, 40, objects=objects)
-        self.size = (places, objects)
+        self.size, self.search = (places, objects), search
         _domain()
 
     def reset(self, seed: int) -> Turn:
@@ -89,7 +91,7 @@ class Household:
         return self._turn(self._answer(name, arguments))
 
     def gold(self) -> list[str]:
-        return shortest_plan(self._home)
+        return searching_plan(self._home) if self.search else shortest_plan(self._home)
 
     def close(self) -> None:
         pass

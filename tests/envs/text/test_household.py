@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -113,6 +114,23 @@ def test_subgoals_are_reached_as_worked_by_hand(task: str) -> None:
         assert turn.success is turn.terminated is last
         assert turn.score == float(last)
     assert turn.reached == turn.subgoals
+
+
+def test_who_searches_takes_what_it_has_seen_and_looks_in_order() -> None:
+    world = Household(12, 12, search=True)
+    for seed in range(24):
+        first, plan = world.reset(seed), world.gold()
+        seen = first.text
+        listed = re.findall(r"\ba ([a-z]+ \d+)", first.text)
+        for k, said in enumerate(plan):
+            if said.startswith("take"):
+                assert said.split(" from ")[0][5:] in seen, "it knows only what it has seen"
+            turn = world.step(said)
+            seen += turn.text
+            assert turn.valid and turn.success == (k == len(plan) - 1)
+        before = [said[6:] for said in plan[: [said[:4] for said in plan].index("take")]
+                  if said.startswith("go to")]  # fmt: skip
+        assert before == listed[: len(before)], "it has looked into the first places, in order"
 
 
 def test_gold_solves_tasks_and_every_action_is_needed() -> None:
