@@ -45,9 +45,9 @@ WORLDS: dict[str, dict[str, Any]] = {
         "size": ["env.rooms=2", "env.objects=3", "env.quest_length=4", "env.theme=basic"],
         "larger": ["env.rooms=3", "env.objects=4", "env.quest_length=5", "env.theme=basic"],
         "max_steps": 10,
-        "episodes": 6_400,
+        "episodes": 4_800,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=350", "agent.rename=0.95",
+            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=700", "agent.rename=0.95",
         ],
     },
 }  # fmt: skip

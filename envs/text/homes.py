@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -55,7 +55,7 @@ TASKS = {
     "cool": ("put a cool {} in {}", "cool some {} and put it in {}"),
     "two": ("put two {} in {}", "find two {} and put them in {}"),
 }
-"""As ALFWorld words them. Task number n is the (n modulo 6)th of them."""
+"""As ALFWorld words them. Of all kinds, task number n is the (n modulo 6)th of them."""
 TREATED = {"clean": "isclean", "heat": "ishot", "cool": "iscool"}
 APPLIANCE = {"clean": "sinkbasin_1", "heat": "microwave_1", "cool": "fridge_1"}
 Fact = tuple[str, ...]
@@ -74,10 +74,10 @@ class Home:
     problem: str  # in PDDL
 
 
-def draw(seed: int, places: int, objects: int) -> Home:
-    """The home of a task."""
+def draw(seed: int, places: int, objects: int, kinds: Sequence[str] = tuple(TASKS)) -> Home:
+    """The home of a task, which is of each of the `kinds` in turn."""
     rng = random.Random(seed)
-    task = [*TASKS][seed % len(TASKS)]
+    task = kinds[seed % len(kinds)]
     needs, appliance = f"{task}able", kind_of(APPLIANCE.get(task, ""))
     rooms = ["kitchen"] * (task != "light") + ["living room", "bedroom"] * (task not in TREATED)
     groups, always, may = map(str.split, ROOMS[rng.choice(rooms)])

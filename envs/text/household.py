@@ -14,16 +14,16 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from embodied.errors import UserError, check_range
+from embodied.errors import UserError, check_range, unknown
 from embodied.text_world import Turn
 
-from .homes import TREATED, draw, searching_plan, shortest_plan
+from .homes import TASKS, TREATED, draw, searching_plan, shortest_plan
 
 COMMANDS = {
     "look": ("look", ""), "inventory": ("inventory", ""), "help": ("help", ""),
@@ -44,27 +44,38 @@ move THING to PLACE, examine PLACE or THING, use THING, clean, heat or cool THIN
 
 
 class Household:
-    """A room with `places` places and `objects` things, and one of ALFWorld's six kinds of tasks.
+    """A room with `places` places and `objects` things, and a task of one of the `kinds` (null: all
+    six of ALFWorld's: place, light, clean, heat, cool, two).
 
     Subgoals are facts of the game: a right thing is held; it is clean, hot or cool; it lies where
     it belongs. Of "put two" holding and placing count for each; of "look at" they are that it is
     held, held where the lamp is, and that the lamp there is on. "help" tells how commands are
     worded, never which are possible. The gold actions know where things are; with `search` they
-    look for them as an agent has to, place by place. Raises `UserError` where `alfworld` is not
-    installed.
+    look for them as an agent has to, place by place. Raises `UserError` for a kind that there
+    isn't, and where `alfworld` is not installed.
     """
 
     max_turns = 50
     tells = ()
 
-    def __init__(self, places: int = 12, objects: int = 12, search: bool = False) -> None:
+    def __init__(
+        self,
+        places: int = 12,
+        objects: int = 12,
+        search: bool = False,
+        kinds: Sequence[str] | None = None,
+    ) -> None:
         check_range("env", 6, 16, places=places)
         check_range("env", 4, 40, objects=objects)
+        for kind in kinds or ():
+            if kind not in TASKS:
+                raise unknown("env.kinds", kind, TASKS)
         self.size, self.search = (places, objects), search
+        self.kinds = tuple(kinds or TASKS)
         _domain()
 
     def reset(self, seed: int) -> Turn:
-        self._home = draw(seed, *self.size)
+        self._home = draw(seed, *self.size, self.kinds)
         self._facts = set(self._home.facts)
         self._done: list[tuple[int, int]] = []  # operators and how many effects they have
         self._reached: set[int] = set()

@@ -133,6 +133,15 @@ def test_who_searches_takes_what_it_has_seen_and_looks_in_order() -> None:
         assert before == listed[: len(before)], "it has looked into the first places, in order"
 
 
+def test_tasks_are_of_the_kinds_that_are_wanted() -> None:
+    world, clean = Household(12, 12, kinds=["clean"]), re.compile(r"to: (put a clean|clean some)")
+    assert all(clean.search(world.reset(seed).text) for seed in range(12))
+    every = Household(12, 12)
+    assert [bool(clean.search(every.reset(seed).text)) for seed in range(6)].count(True) == 1
+    with pytest.raises(UserError, match="unknown env.kinds 'wash'"):
+        Household(kinds=["wash"])
+
+
 def test_gold_solves_tasks_and_every_action_is_needed() -> None:
     world = Household()
     for seed in range(30):
