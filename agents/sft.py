@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -83,30 +82,26 @@ class SFT(LanguageAgent):
         if self._policy is None:
             self._begin(self._made(all_texts([*told, *read])))
         lm = self.policy.lm
-        shown, heard = [names(one) for one in told], things(read)
-        known = [*dict.fromkeys([*chain(*shown), *sorted({*chain(*heard)})])]
         if read:
-            row = self._renamer(lm, read, heard, known)
-            self._run(lm, lambda k: (row(k)[0],) * 2, len(read), self.read_steps, 0, report)
+            heard = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
+            self._run(lm, heard.__getitem__, len(heard), self.read_steps, 0, report)
         done = self.read_steps if read else 0
-        row = self._renamer(lm, told, shown, known)
+        known = dict.fromkeys([*(name for one in told for name in names(one)), *things(read)])
+        row = self._renamer(lm, told, list(known))
         losses = self._run(lm, row, len(told), self.steps, done, report)
         lm.version += 1
         last = losses[-max(1, len(losses) // ROWS) :]
         return {"loss_before": losses[0], "loss_after": float(np.mean(last))}
 
     def _renamer(
-        self, lm: CausalLM, told: Sequence[Conversation], own: Sequence[Sequence[str]],
-        known: Sequence[str],
-    ) -> Callable[[int], Row]:  # fmt: skip
-        """The rows of conversations by number, some with other names for their own each time."""
+        self, lm: CausalLM, told: Sequence[Conversation], known: Sequence[str]
+    ) -> Callable[[int], Row]:
+        """The rows of conversations by number, some with other names in them each time."""
         rng = np.random.default_rng(self._speech[4])
 
         def row(number: int) -> Row:
             one = told[number]
-            if rng.random() < self.rename:
-                one = renamed(one, own[number], known, rng)
-            return self._row(lm, one)
+            return self._row(lm, renamed(one, known, rng) if rng.random() < self.rename else one)
 
         return row
 

@@ -47,7 +47,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "max_steps": 10,
         "episodes": 4_800,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=700", "agent.rename=0.95",
+            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=400", "agent.rename=0.95",
         ],
     },
 }  # fmt: skip

@@ -9,7 +9,6 @@ named in a command is something that was named before.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -22,13 +21,11 @@ from embodied.types import ActionSpec, Carry, Obs
 
 THING = re.compile(r"\b(?:an?|the|some) ((?:[\w'-]+ ){0,2}[\w'-]+)")
 NAMED = re.compile(
-    r"\b(?:[Aa]n?|[Tt]he) ([\w'-]+(?: (?!here\b)[\w'-]+)?)"
-    r"(?=[.,;!?]|\s(?:and|contains|from|here|in|inside|is|on|to|with)\b)"
+    r"\b(?:[Aa]n?|[Tt]he) ([\w'-]+(?: [\w'-]+)?)"
+    r"(?=[.,;!?]|\s(?:and|contains|from|in|inside|is|on|to|with)\b)"
 )
 NUMBER = re.compile(r" \d+$")
 MOST_WORDS = 3
-COMMON = 0.15
-"""The share of talks that a name is in, from which on it is a word like others: an exit."""
 BETWEEN = frozenset(
     "a an and at by for from in inside into is it of off on onto out over some that the then to "
     "under up with".split()
@@ -68,40 +65,28 @@ def names(one: Conversation) -> list[str]:
     return list(found)
 
 
-def things(told: Sequence[Conversation]) -> list[list[str]]:
-    """What the world names in each of these talks, whether or not anybody said it: names that are
-    in two of them or more, and not in all too many."""
-    each = [_told_of(one) for one in told]
-    count = Counter(name for names in each for name in names)
-    most = max(2.0, COMMON * len(told))
-    kept = {name for name, talks in count.items() if 2 <= talks <= most}
-    kept -= {name for name in kept if name.partition(" ")[2] in count}  # "closed box" is a box
-    return [[name for name in names if name in kept] for names in each]
+def things(told: Sequence[Conversation]) -> list[str]:
+    """What worlds name in two or more of these talks, whether or not anybody said it."""
+    count: dict[str, int] = {}
+    for one in told:
+        for name in dict.fromkeys(NAMED.findall("\n".join(one.seen))):
+            if BETWEEN.isdisjoint(name.split()):
+                count[name] = count.get(name, 0) + 1
+    return sorted(name for name, talks in count.items() if talks > 1)
 
 
-def _told_of(one: Conversation) -> list[str]:
-    found = dict.fromkeys(NAMED.findall("\n".join(one.seen)))
-    return [name for name in found if BETWEEN.isdisjoint(name.split())]
-
-
-def renamed(
-    one: Conversation, own: Sequence[str], known: Sequence[str], rng: np.random.Generator
-) -> Conversation:
-    """The conversation with other names, of those `known`, for its `own`, the same throughout.
+def renamed(one: Conversation, known: Sequence[str], rng: np.random.Generator) -> Conversation:
+    """The conversation with other names for what is named in it, each the same throughout.
 
     So a model cannot know by heart what to say: it has to take the name from where it is told.
-    Of "mug 2" the kind gets another name, wherever it is told of, and the number stays. "box31"
-    gets the name of another box, if there is one, and the "R-key" that of a key.
+    Of "mug 2" the kind gets another name, wherever it is told of, and the number stays.
     """
-    own = sorted(_kinds(own), key=len, reverse=True)
+    own = sorted(_kinds(names(one)), key=len, reverse=True)
     taken = [kind for kind in _kinds(known) if kind not in own]
     if not own or len(taken) < len(own):
         return one
-    free = [taken[k] for k in rng.permutation(len(taken))]
-    swap = {}
-    for name in own:
-        alike = (k for k, other in enumerate(free) if _shape(other) == _shape(name))
-        swap[name] = free.pop(next(alike, 0))
+    others = rng.choice(len(taken), len(own), replace=False)
+    swap = {name: taken[k] for name, k in zip(own, others, strict=True)}
     pattern = re.compile(r"\b(" + "|".join(map(re.escape, own)) + r")\b")
 
     def told(text: str) -> str:
@@ -112,11 +97,6 @@ def renamed(
 
 def _kinds(named: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(NUMBER.sub("", name) for name in named))
-
-
-def _shape(name: str) -> str:
-    """A name but for the numbers and letters that tell it from others of its kind."""
-    return re.sub(r"\d+|\b\w\b", "*", name)
 
 
 def _slots(words: list[str], heard: str) -> list[str]:
