@@ -48,6 +48,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "episodes": 4_800,
         "begin": [
             "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=400", "agent.rename=0.95",
+            "agent.cooldown=0.0",
         ],
     },
 }  # fmt: skip
