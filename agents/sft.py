@@ -18,8 +18,6 @@ from embodied.tiny_lm import tiny_model, tiny_tokenizer
 from .language import LanguageAgent
 from .language_state import begin_model
 
-READING = 0.1
-"""The last part of its reading, in which it learns ever less."""
 ROWS = 50
 """Of figures, over a fit."""
 Row = tuple[np.ndarray, np.ndarray]
@@ -34,9 +32,7 @@ class SFT(LanguageAgent):
     says in them counts for `reading` as much as what is to be said. Before that it reads `read`,
     a file of talks in which nothing is meant (`embodied.babble`), for `read_steps` batches, all of
     what is said in them alike: so a small model learns the world's language. The share `rename` of
-    the conversations that it learns from have other names for what is named in them. Over the last
-    part `cooldown` of its steps the learning rate falls to zero: 0 leaves a policy less sure of
-    itself, from which rewards can teach it more.
+    the conversations that it learns from have other names for what is named in them.
     """
 
     learns_from = "conversations"
@@ -53,7 +49,6 @@ class SFT(LanguageAgent):
         read: str | None = None,
         read_steps: int = 1000,
         rename: float = 0.0,
-        cooldown: float = 0.1,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -63,8 +58,7 @@ class SFT(LanguageAgent):
         self.size = {"width": width, "layers": layers, "heads": heads}
         check_range("agent", 1, read_steps=read_steps)
         self.vocabulary, self.reading = vocabulary, reading
-        check_range("agent", 0, 1, rename=rename, cooldown=cooldown)
-        self.cooldown = cooldown
+        check_range("agent", 0, 1, rename=rename)
         self.read, self.read_steps, self.rename = read, read_steps, rename
 
     @property
@@ -90,11 +84,11 @@ class SFT(LanguageAgent):
         lm = self.policy.lm
         if read:
             heard = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
-            self._run(lm, heard.__getitem__, len(heard), self.read_steps, 0, READING, report)
+            self._run(lm, heard.__getitem__, len(heard), self.read_steps, 0, report)
         done = self.read_steps if read else 0
         known = dict.fromkeys([*(name for one in told for name in names(one)), *things(read)])
         row = self._renamer(lm, told, list(known))
-        losses = self._run(lm, row, len(told), self.steps, done, self.cooldown, report)
+        losses = self._run(lm, row, len(told), self.steps, done, report)
         lm.version += 1
         last = losses[-max(1, len(losses) // ROWS) :]
         return {"loss_before": losses[0], "loss_after": float(np.mean(last))}
@@ -113,17 +107,16 @@ class SFT(LanguageAgent):
 
     def _run(
         self, lm: CausalLM, row: Callable[[int], Row], count: int, steps: int, before: int,
-        cooldown: float, report: Callable[[Mapping[str, float]], None],
+        report: Callable[[Mapping[str, float]], None],
     ) -> list[float]:  # fmt: skip
-        """Learn from batches of rows; the loss of each."""
+        """Learn from batches of rows; the loss of each. The last tenth of them learns ever less."""
         losses: list[float] = []
         every = max(1, steps // ROWS)
         with torch_threads(self.threads):
             for step in range(steps):
                 chosen = torch.randint(count, (self.batch,), generator=self.shuffle).tolist()
                 for group in self.optimiser.param_groups:
-                    left = 1.0 - step / steps
-                    group["lr"] = self.lr * (left / cooldown if left < cooldown else 1.0)
+                    group["lr"] = self.lr * min(1.0, 10 * (1.0 - step / steps))
                 losses.append(self._step(lm, [row(k) for k in chosen]))
                 if (step + 1) % every == 0:
                     recent = float(np.mean(losses[-every:]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,22 +35,6 @@ def test_a_small_model_learns_the_gold_actions_and_succeeds() -> None:
     assert figures["loss_after"] < 0.2 < figures["loss_before"]
     told = converse(env, sft.policy, range(1000, 1016), "sft")
     assert np.mean([one.success for one in told]) > 0.4  # of doors that it has not seen
-
-
-@pytest.mark.parametrize(("cooldown", "rates"), [(0.0, [1, 1, 1, 1]), (0.5, [1, 1, 1, 0.5])])
-def test_the_learning_rate_falls_in_the_last_part(
-    cooldown: float, rates: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = experts(doors(4, 1), range(4))
-    sft, used = SFT(steps=4, cooldown=cooldown, **SMALL), []
-
-    def step(lm: CausalLM, rows: Any) -> float:
-        used.append(sft.optimiser.param_groups[0]["lr"] / sft.lr)
-        return 0.0
-
-    monkeypatch.setattr(sft, "_step", step)
-    sft.fit(told)
-    assert used == pytest.approx(rates)
 
 
 def test_adapters_learn_and_leave_the_model_as_it_was(tmp_path: Path) -> None:
