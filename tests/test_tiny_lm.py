@@ -1,20 +1,26 @@
-"""The small model from scratch: what its tokens are, and that it comes back from its files."""
+"""The small model from scratch: its tokens are Qwen2's kind, and it is whole after its files."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from embodied.errors import UserError
-from embodied.tiny_lm import from_state, tiny_model, tiny_tokenizer, to_state
+from embodied.tiny_lm import SPLIT, from_state, tiny_model, tiny_tokenizer, to_state
 
 TEXTS = ["take key27 from box33", "open box33", "don't go to Room33, I'll wait.\n\nü"] * 20
 
 
-def test_words_of_its_texts_are_tokens() -> None:
+def test_it_splits_texts_as_qwen2_does() -> None:
+    assert SPLIT == PRETOKENIZE_REGEX
+
+
+def test_digits_are_tokens_of_their_own_and_words_are_learned() -> None:
     tokenizer = tiny_tokenizer(TEXTS, 400)
-    parts = [tokenizer.decode([k]) for k in tokenizer("take box33 from key27")["input_ids"]]
-    assert parts[:2] == ["take", " box"] and " from" in parts
+    parts = [tokenizer.decode([k]) for k in tokenizer("take box33 from box90")["input_ids"]]
+    assert parts == ["take", " box", "3", "3", " from", " box", "9", "0"]
+    assert not [word for word in tokenizer.get_vocab() if sum(map(str.isdigit, word)) > 1]
 
 
 @pytest.mark.parametrize("text", [*TEXTS[:3], "", "  two\tspaces \r\n", "雪 😀 \x00 ٣٤"])

@@ -30,7 +30,7 @@ def test_only_what_was_said_is_to_be_said() -> None:
 
 def test_a_small_model_learns_the_gold_actions_and_succeeds() -> None:
     env = doors(16, 1)
-    sft = SFT(steps=300, reading=0.2, **SMALL)
+    sft = SFT(steps=800, reading=0.2, **SMALL)
     figures = sft.fit(experts(env, range(32)))
     assert figures["loss_after"] < 0.2 < figures["loss_before"]
     told = converse(env, sft.policy, range(1000, 1016), "sft")

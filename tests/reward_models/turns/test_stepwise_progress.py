@@ -87,8 +87,8 @@ def test_the_sum_learns_to_be_the_outcome() -> None:
 def test_the_head_alone_learns_the_talks_it_was_given() -> None:
     model, traj = made(train_body=False, head_lr=0.01, updates=100, batch=8), mixed()
     before = [p.clone() for p in lm().trained().values()]
-    errors = [model.learn(traj)["error"] for _ in range(2)]
-    assert errors[0] == 0.5 and errors[1] < 0.25
+    errors = [model.learn(traj)["error"] for _ in range(8)]
+    assert errors[0] == 0.5 and errors[-1] < 0.2
     after = model.learner.lm.trained().values()
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
