@@ -16,7 +16,6 @@ from embodied.arguments import settings
 from embodied.babble import Babbler, wordings
 from embodied.build import make_env
 from embodied.conversations import converse, read_conversations, write_conversations
-from embodied.coverage import covering, openings
 from embodied.dataset import Dataset, Episode
 from embodied.env import TaskEnv
 from embodied.errors import UserError
@@ -36,7 +35,6 @@ DEFAULTS = {
     "successes": False,
     "after_success": 8,
     "like": str,
-    "among": int,
 }
 EPISODES = 30
 TRIES = 8
@@ -52,8 +50,7 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     With `successes` episodes that do not end in success are replaced by others of the same source.
     Recording goes on for `after_success` steps after the first success. Of worlds of text `out` is
     a file, lines of JSON (see `embodied.conversations`); gold actions are the expert, and "babble"
-    says commands worded as in the file `like`, at random (see `embodied.babble`); of so many tasks
-    `among` those are played whose texts show most of what there is (see `embodied.coverage`).
+    says commands worded as in the file `like`, at random (see `embodied.babble`).
     Raises `UserError` for bad input, before anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
@@ -80,8 +77,6 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
         return _talks(env, counts, players, out, wanted)
     if not isinstance(env, TaskEnv):
         raise UserError(f"{env.name} is no task: only tasks can be recorded")
-    if wanted["among"] is not None:
-        raise UserError(f"among={wanted['among']}: tasks are chosen by text, {env.name} has none")
     policies = {name: actor.policy(env) for name, actor in actors.items()}
     cameras = _names("cameras", wanted["cameras"] or "")
     if (after := wanted["after_success"]) < 0:
@@ -110,14 +105,14 @@ def _talks(
     env: TextEnv, counts: dict[str, int], players: dict[str, Policy], out: Path, wanted: Any
 ) -> None:
     """Record conversations with text worlds, as lines of JSON."""
-    told, seeds = [], _seeds(env, sum(counts.values()), wanted)
+    told, seed = [], wanted["seed"]
     for name, count in counts.items():
         if name not in players:
             raise UserError(f"sources={name}: in a world of text expert, babble or a run speaks")
         source = "expert" if name == "varied" else name  # the gold actions come in one way
-        found = converse(env, players[name], seeds[:count], source)
+        found = converse(env, players[name], range(seed, seed + count), source)
         told += [one for one in found if one.success or not wanted["successes"]]
-        seeds = seeds[count:]
+        seed += count
     env.close()
     if not told:
         raise UserError("no episode succeeded: nothing was written")
@@ -126,17 +121,6 @@ def _talks(
     turns = sum(map(len, told)) / len(told)
     print(f"{len(told)} conversations, {turns:.1f} turns each, {share:.0%} succeeded")
     print(f"wrote {out}")
-
-
-def _seeds(env: TextEnv, count: int, wanted: Any) -> Sequence[int]:
-    """Of the episodes to play: the first ones, or of so many `among` those that cover most."""
-    first, among = wanted["seed"], wanted["among"]
-    if among is None:
-        return range(first, first + count)
-    if among < count:
-        raise UserError(f"among={among}: give more tasks than the {count} to choose of them")
-    span = range(first, first + among)
-    return [span[place] for place in covering(openings(env, span), count)]
 
 
 def _successes(env: TaskEnv, sources: list[str], seed: int, how: tuple[Any, ...]) -> Dataset:
