@@ -42,7 +42,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "max_steps": 10,
         "episodes": 4_800,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=450", "agent.rename=0.95",
+            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=250", "agent.rename=0.95",
         ],
     },
 }  # fmt: skip
@@ -53,7 +53,7 @@ TINY = [
 ]  # fmt: skip
 LEARNER = [
     "num_envs=64", "env.group=4", "env.workers=1", "agent=gigpo", "agent.max_tokens=16",
-    "agent.context=768", "agent.lr=5e-4", "agent.anneal=true", "agent.negative=0.3",
+    "agent.context=768", "agent.lr=5e-4", "agent.anneal=true", "agent.negative=0.0",
 ]  # fmt: skip
 TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=2.0"]
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
