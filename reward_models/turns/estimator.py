@@ -23,7 +23,7 @@ class Estimator:
 
     After each rollout it learns `updates` times from `batch` of the last `episodes` that ended.
     Without `train_body` the clone stays as it began and the head alone learns. Until it has
-    learned, it says 0.
+    learned from `explore` episodes it pays as if it said 0 of everything.
     """
 
     where = "reward_model"
@@ -42,12 +42,14 @@ class Estimator:
         episodes: int = 256,
         updates: int = 10,
         batch: int = 16,
+        explore: int = 0,
         seed: int = 0,
     ) -> None:
-        check_range(self.where, 0, lr=lr, head_lr=head_lr)
+        check_range(self.where, 0, lr=lr, head_lr=head_lr, explore=explore)
         check_range(self.where, 1, episodes=episodes, updates=updates, batch=batch)
         self.language, self.train_body, self.rates = language, train_body, (lr, head_lr)
         self.updates, self.batch = updates, batch
+        self.explore, self.heard = explore, 0
         self.memory = Memory(episodes, seed)
         self._learner: Learner | None = None
 
@@ -63,9 +65,16 @@ class Estimator:
         with torch_threads(1):
             return self.learner.judge(parts)
 
+    def known(self, parts: Sequence[Marked]) -> list[np.ndarray]:
+        """`judge`, as far as it has learned from enough episodes to be paid by."""
+        if self.heard < self.explore:
+            return [np.zeros(len(part.places), np.float32) for part in parts]
+        return self.judge(parts)
+
     def fit(self, new: Sequence[Marked], loss: Callable[[Tensor, Marked], Tensor]) -> float | None:
         """Learn from `new` episodes and those before: the mean loss, None where there are none."""
         self.memory.add(new)
+        self.heard += len(new)
         if not self.memory.kept:
             return None
         losses = []
@@ -80,9 +89,11 @@ class Estimator:
         return {
             "learner": self.learner.state_dict() if made else None,
             "memory": self.memory.state_dict(),
+            "heard": self.heard,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.memory.load_state_dict(state["memory"])
+        self.heard = state["heard"]
         if state["learner"] is not None:
             self.learner.load_state_dict(state["learner"])

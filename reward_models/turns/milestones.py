@@ -27,8 +27,8 @@ class Milestones(Estimator):
     P is a linear head's value of the last token before a reply, on a clone of the policy's model,
     and learns p* by its squared error. After each rollout it learns `updates` times from `batch` of
     the last `episodes` that ended. Without `train_body` the clone stays as it began and the head
-    alone learns. Until it has learned, P is 0. Figures: the loss, and how far P was from p* in this
-    rollout before learning from it (`error`).
+    alone learns. Until it has learned, from `explore` episodes at least, P is 0. Figures: the loss,
+    and how far P was from p* in this rollout before learning from it (`error`).
 
     It is a potential, which the core makes rewards of: by `shaping: delta` the paper's r =
     alpha (P(s') - P(s)), with alpha its `weight`; by `shaping: potential` one that leaves the best
@@ -55,14 +55,14 @@ class Milestones(Estimator):
         texts = moment.obs["text"][worlds].tolist()
         first = [marked([lm.chat.first(text)[-lm.context :]], [0.0]) for text in texts]
         out = np.zeros(mask.shape, np.float32)
-        out[worlds] = np.concatenate([out[:0], *self.judge(first)])
+        out[worlds] = np.concatenate([out[:0], *self.known(first)])
         return carry, np.clip(out, *self.value_range)
 
     def score(self, carry: Carry, traj: Trajectory) -> tuple[Carry, Score]:
         following, value = traj.next_obs["text"], np.zeros(traj.shape, np.float32)
         worlds = np.flatnonzero(traj.valid.any(0)).tolist()
         states = [self._states(traj, n, following) for n in worlds]
-        for n, values in zip(worlds, self.judge(states), strict=True):
+        for n, values in zip(worlds, self.known(states), strict=True):
             value[traj.valid[:, n], n] = values[1:]
         value = np.clip(value, *self.value_range)
         return carry, Score(value, np.full(traj.shape, SCORED, np.int8), {"progress": value})

@@ -36,7 +36,8 @@ class StepwiseProgress(Estimator):
     it (`error`); and the mean c of successful last turns (`last`).
 
     Where we differ: the estimator learns beside the policy, not once before it. Until it has
-    learned, c is 0. With `alpha` 0 it isn't learned.
+    learned, from `explore` episodes at least (the paper's exploration), c is 0. With `alpha` 0 it
+    isn't learned.
     """
 
     where = "reward_model.stepwise_progress"
@@ -78,7 +79,7 @@ class StepwiseProgress(Estimator):
         out = np.zeros(traj.shape, np.float32)
         worlds = np.flatnonzero(traj.valid.any(0)).tolist()
         episodes = [marked(turns := replies(traj, n), np.zeros(len(turns))) for n in worlds]
-        for n, values in zip(worlds, self.judge(episodes), strict=True):
+        for n, values in zip(worlds, self.known(episodes), strict=True):
             out[traj.valid[:, n], n] = values
         if self.hide_last:
             out[traj.terminated | traj.truncated] = 0.0

@@ -109,6 +109,16 @@ def test_it_learns_to_rise_where_doors_open(body: bool) -> None:
     assert np.abs(reward[1:, [1, 5]]).max() < 0.25 and np.abs(reward[:, [3, 7]]).max() < 0.25
 
 
+def test_it_pays_once_it_has_explored_also_after_a_checkpoint(tmp_path: Any) -> None:
+    model = made(explore=16, **FAST)
+    model.learn(mixed(0, worlds=8))
+    assert not paid(model, mixed(9)).any()
+    other = made(explore=16, **FAST)
+    other.load_state_dict(through_disk(model.state_dict(), tmp_path))
+    other.learn(mixed(1, worlds=8))
+    assert paid(other, mixed(9)).any()
+
+
 def test_it_goes_on_from_a_checkpoint(tmp_path: Any) -> None:
     one, two = made(seed=3), made(seed=3)
     one.learn(mixed(0))
@@ -122,7 +132,9 @@ def test_nothing_ended_is_nothing_to_learn_from() -> None:
     assert made().learn(mixed(worlds=4).slice(0, 1)) == {}
 
 
-@pytest.mark.parametrize("bad", [{"updates": 0}, {"lr": -1.0}, {"head_lr": -1.0}, {"episodes": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"updates": 0}, {"lr": -1.0}, {"head_lr": -1.0}, {"episodes": 0}, {"explore": -1}]
+)
 def test_bad_settings_are_refused(bad: dict) -> None:
     with pytest.raises(UserError, match=f"milestones.{next(iter(bad))}"):
         made(**bad)

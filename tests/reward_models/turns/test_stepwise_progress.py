@@ -93,6 +93,16 @@ def test_the_head_alone_learns_the_talks_it_was_given() -> None:
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
 
 
+def test_it_pays_no_credit_before_it_has_explored() -> None:
+    model, traj = made(explore=9, beta=0.0, **FAST), mixed(worlds=8)
+    model.learn(traj)
+    assert not model.score({}, traj)[1].value.any() and any(
+        c.any() for c in model.judge(model._episodes(traj))
+    )
+    model.learn(traj)
+    assert model.score({}, traj)[1].value.any()
+
+
 def test_with_the_last_turn_hidden_those_before_tell_the_outcome() -> None:
     """One door opened leads to success in two of three talks: that is what its turn is worth."""
     model = made(hide_last=True, **FAST)
