@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "max_steps": 10,
         "episodes": 4_800,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=250", "agent.rename=0.95",
+            "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=350", "agent.rename=0.95",
         ],
     },
 }  # fmt: skip
@@ -56,24 +56,27 @@ LEARNER = [
     "agent.context=768", "agent.lr=5e-4", "agent.anneal=true", "agent.negative=0.0",
 ]  # fmt: skip
 TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=2.0"]
+LEARNED = [*TURNS, "agent.scale=false", "agent.weight=8.0"]
+"""As little as a reward says at first, so little it counts."""
+EXPLORE = ["explore=512", "lr=1e-3", "head_lr=3e-3"]
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
 VALID = ["alpha=0.0", "beta=0.5"]
 
 
-def of_turns(name: str, *settings: str) -> list[str]:
+def of_turns(name: str, *settings: str, how: Sequence[str] = TURNS) -> list[str]:
     """The outcome of episodes, and beside it a reward of turns."""
     given = [f"reward_model.{name}.{setting}" for setting in settings]
-    return [f"reward_model=[outcome,{name}]", f"agent.process=[{name}]", *TURNS, *given]
+    return [f"reward_model=[outcome,{name}]", f"agent.process=[{name}]", *how, *given]
 
 
 REWARDS: dict[str, list[str]] = {
     "outcome": ["reward_model=[outcome]", *RETURN],
     "verified_turn": of_turns("verified_turn"),
-    "milestones": of_turns("milestones"),
+    "milestones": of_turns("milestones", *EXPLORE, how=LEARNED),
     "information_gain": of_turns("information_gain", "lead=''"),
-    "istar": of_turns("implicit_process"),
-    "prime": of_turns("implicit_process", "mode=prime"),
-    "stepwise_progress": of_turns("stepwise_progress"),
+    "istar": of_turns("implicit_process", how=LEARNED),
+    "prime": of_turns("implicit_process", "mode=prime", how=LEARNED),
+    "stepwise_progress": of_turns("stepwise_progress", "beta=0.0", *EXPLORE, how=LEARNED),
     "gigpo": ["reward_model=[outcome]"],
     "ungated": of_turns("stepwise_progress", *VALID),
     "gated": [
