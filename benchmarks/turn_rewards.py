@@ -59,6 +59,8 @@ TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=2.0"]
 LEARNED = [*TURNS, "agent.scale=false", "agent.weight=8.0"]
 """As little as a reward says at first, so little it counts."""
 EXPLORE = ["explore=512", "lr=1e-3", "head_lr=3e-3"]
+FASTER = "agent.lr=1e-3"
+"""What says more bears larger steps: each of the first three rewards was tried with both rates."""
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
 VALID = ["alpha=0.0", "beta=0.5"]
 
@@ -71,7 +73,9 @@ def of_turns(name: str, *settings: str, how: Sequence[str] = TURNS) -> list[str]
 
 REWARDS: dict[str, list[str]] = {
     "outcome": ["reward_model=[outcome]", *RETURN],
-    "verified_turn": of_turns("verified_turn"),
+    "outcome_faster": ["reward_model=[outcome]", *RETURN, FASTER],
+    "verified_turn": [*of_turns("verified_turn"), FASTER],
+    "verified_slower": of_turns("verified_turn"),
     "milestones": of_turns("milestones", *EXPLORE, how=LEARNED),
     "information_gain": of_turns("information_gain", "lead=''"),
     "istar": of_turns("implicit_process", how=LEARNED),
