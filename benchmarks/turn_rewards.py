@@ -60,7 +60,7 @@ LEARNED = [*TURNS, "agent.scale=false", "agent.weight=8.0"]
 """As little as a reward says at first, so little it counts."""
 EXPLORE = ["explore=512", "lr=1e-3", "head_lr=3e-3"]
 FASTER = "agent.lr=1e-3"
-"""What says more bears larger steps: each of the first three rewards was tried with both rates."""
+"""The outcome and verified turns are run at both rates: what tells more bears larger steps."""
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
 VALID = ["alpha=0.0", "beta=0.5"]
 
