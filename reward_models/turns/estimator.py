@@ -94,6 +94,6 @@ class Estimator:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.memory.load_state_dict(state["memory"])
-        self.heard = state["heard"]
+        self.heard = state.get("heard", 0)  # checkpoints of before it was counted have none
         if state["learner"] is not None:
             self.learner.load_state_dict(state["learner"])
