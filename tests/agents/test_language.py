@@ -40,7 +40,7 @@ def agent(kind: type[LanguageAgent], **settings: Any) -> LanguageAgent:
 @cache
 def taught() -> SFT:
     """A small model that has heard a dozen conversations, and knows half of what it should."""
-    sft = SFT(steps=200, width=32, heads=2, vocabulary=400, context=256, lr=3e-3)
+    sft = SFT(steps=180, width=32, heads=2, vocabulary=400, context=256, lr=3e-3)
     sft.fit(experts(doors(12, 1), range(12)))
     return sft
 
@@ -127,12 +127,12 @@ def test_it_learns_to_read_the_doors(name: str) -> None:
     learner = agent(LEARNERS[name], lr=3e-3)
     played = collector(doors(64, 8, max_steps=4))
     success = []
-    for _ in range(40):
+    for _ in range(80):
         learner.update(played.collect(learner.policy, learner.rollout_steps))
         success.append(played.episodes.drain()["success"].mean())
         if len(success) >= 5 and np.mean(success[-3:]) > 0.85:
             break
-    assert success[0] < 0.8 and np.mean(success[-3:]) > 0.85, success
+    assert success[0] < 0.6 and np.mean(success[-3:]) > 0.85, success
 
 
 @pytest.mark.parametrize("name", LEARNERS)

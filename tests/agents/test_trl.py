@@ -51,7 +51,7 @@ GIVEN = ["env=doors", "env.max_steps=4", "agent=gigpo", "reward_model=[outcome,v
 @cache
 def taught() -> SFT:
     """A small model that has heard a dozen conversations, and knows half of what it should."""
-    sft = SFT(steps=200, width=32, heads=2, vocabulary=400, context=256, lr=3e-3)
+    sft = SFT(steps=180, width=32, heads=2, vocabulary=400, context=256, lr=3e-3)
     sft.fit(experts(doors(12, 1), range(12)))
     return sft
 
@@ -189,7 +189,7 @@ def test_it_learns_to_read_the_doors(tmp_path: Path) -> None:
 
     made.add_callback(Watch())
     made.train()
-    assert success[0] < 0.8 and np.mean(success[-3:]) > 0.8, success
+    assert success[0] < 0.6 and np.mean(success[-3:]) > 0.8, success
 
 
 def test_a_run_that_goes_on_equals_one_that_was_not_interrupted(tmp_path: Path) -> None:
