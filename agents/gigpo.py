@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from embodied.errors import UserError, check_range, unknown
-from embodied.group_advantages import grpo, in_group, rloo, same_state, to_go
+from embodied.group_advantages import grpo, in_group, rloo, same_state, same_turn, to_go
 from embodied.types import Array, Trajectory
 
 from .language import LanguageAgent, of_group, per_turn
 
 EPISODE = {"grpo": grpo, "rloo": rloo}
-BASELINES = ("state", "group")
+BASELINES = ("state", "turn", "group")
 
 
 class GiGPO(LanguageAgent):
@@ -25,13 +25,14 @@ class GiGPO(LanguageAgent):
 
     A_episode is that of the episode's return (`episode`: "grpo" or "rloo"). A_step is of the
     rewards from the turn on, discounted by `step_gamma`, against (`baseline`) "state": the turns of
-    the group that saw the identical text (the paper's), or "group": all turns of the group,
-    standardised. With `process`, names of reward channels, the step part is of these alone and the
-    episode part of all others: so a reward of turns (`verified_turn`, `implicit_process`, ...)
-    tells which turn was good, and the outcome whether the episode was. With `scale` these are also
-    divided by the deviation of those they are compared with, since reward models have scales of
-    their own. Without, what a model that has learned nothing yet says of turns stays as small as it
-    is, where a deviation makes it as large as what is known: for rewards that are learned.
+    the group that saw the identical text (the paper's), "turn": those of the group that were said
+    as late, or "group": all turns of the group; the latter two standardised. With `process`, names
+    of reward channels, the step part is of these alone and the episode part of all others: so a
+    reward of turns (`verified_turn`, `implicit_process`, ...) tells which turn was good, and the
+    outcome whether the episode was. With `scale` these are also divided by the deviation of those
+    they are compared with, since reward models have scales of their own. Without, what a model that
+    has learned nothing yet says of turns stays as small as it is, where a deviation makes it as
+    large as what is known: for rewards that are learned.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class GiGPO(LanguageAgent):
             scale = bool(self.process) and self.scale
             part = same_state(values, traj.obs["text"], traj.valid, group, scale)
         else:
-            part = in_group(values, traj.valid, group, self.scale or not self.process)
+            against = same_turn if self.baseline == "turn" else in_group
+            part = against(values, traj.valid, group, self.scale or not self.process)
         return per_turn(whole, traj) + np.float32(self.weight) * part
 
     def _channels(self, traj: Trajectory) -> Array:

@@ -40,7 +40,8 @@ class LanguageAgent:
     Advantages are standardised over the tokens that were said in a rollout (`standardise`): failed
     episodes are longer than others, and would else, on the whole, teach a model to say less of all
     that it says. What was worth less than the rest counts `negative` times: below 1 a small model
-    forgets less of its language.
+    forgets less of its language. Sequences in which nothing counts are not read again: figures are
+    of the others.
 
     With `self_correct` failed calls that a later try put right are taken out before anything is
     learned (`embodied.self_correction`). `malformed_penalty` is taken from the reward of a reply
@@ -207,17 +208,26 @@ class LanguageAgent:
         for _ in range(self.epochs):
             order = torch.randperm(len(data), generator=self.shuffle).to(data.ids.device)
             for which in order.chunk(self.minibatches):
-                part = data.rows(which)
+                useful = self._useful(which, given)
+                part = data.rows(useful)
                 length = part.ids.shape[1]
-                mine = {name: value[which, :length] for name, value in given.items()}
+                mine = {name: value[useful, :length] for name, value in given.items()}
                 loss, report = self.loss(part, mine)
+                share = (part.turn >= 0).sum() / (data.turn[which] >= 0).sum()
                 self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                (share * loss).backward()
                 nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
                 self.optimiser.step()
                 figures.append(report)
         means = torch.stack(figures).mean(0).tolist()
         return dict(zip(("policy_loss", "entropy", "kl", "clipped"), means, strict=True))
+
+    def _useful(self, which: Tensor, given: Mapping[str, Tensor]) -> Tensor:
+        """Those of some sequences that the loss depends on, one at least: the rest isn't read."""
+        if self.entropy or self.kl or self.heads(self.policy.lm):
+            return which
+        kept = which[(given["advantage"][which] != 0).any(1)]
+        return kept if len(kept) else which[:1]
 
     def state_dict(self) -> dict[str, Any]:
         lm = self.policy.lm

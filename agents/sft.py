@@ -32,7 +32,8 @@ class SFT(LanguageAgent):
     says in them counts for `reading` as much as what is to be said. Before that it reads `read`,
     a file of talks in which nothing is meant (`embodied.babble`), for `read_steps` batches, all of
     what is said in them alike: so a small model learns the world's language. The share `rename` of
-    the conversations that it learns from have other names for what is named in them.
+    the conversations that it learns from have other names for what is named in them: what the world
+    told with an article, or without `articles` whatever a command repeats of what it told.
     """
 
     learns_from = "conversations"
@@ -49,6 +50,7 @@ class SFT(LanguageAgent):
         read: str | None = None,
         read_steps: int = 1000,
         rename: float = 0.0,
+        articles: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
@@ -59,7 +61,8 @@ class SFT(LanguageAgent):
         check_range("agent", 1, read_steps=read_steps)
         self.vocabulary, self.reading = vocabulary, reading
         check_range("agent", 0, 1, rename=rename)
-        self.read, self.read_steps, self.rename = read, read_steps, rename
+        self.read, self.read_steps = read, read_steps
+        self.rename, self.articles = rename, articles
 
     @property
     def gamma(self) -> float:
@@ -86,12 +89,15 @@ class SFT(LanguageAgent):
             heard = [(ids, ids) for ids, _ in (self._row(lm, one) for one in read)]
             self._run(lm, heard.__getitem__, len(heard), self.read_steps, 0, report)
         done = self.read_steps if read else 0
-        known = dict.fromkeys([*(name for one in told for name in names(one)), *things(read)])
-        row = self._renamer(lm, told, list(known))
+        row = self._renamer(lm, told, self._names(told, read))
         losses = self._run(lm, row, len(told), self.steps, done, report)
         lm.version += 1
         last = losses[-max(1, len(losses) // ROWS) :]
         return {"loss_before": losses[0], "loss_after": float(np.mean(last))}
+
+    def _names(self, told: Sequence[Conversation], read: Sequence[Conversation]) -> list[str]:
+        said = [name for one in told for name in names(one, self.articles)]
+        return list(dict.fromkeys([*said, *(things(read) if self.articles else ())]))
 
     def _renamer(
         self, lm: CausalLM, told: Sequence[Conversation], known: Sequence[str]
@@ -101,7 +107,9 @@ class SFT(LanguageAgent):
 
         def row(number: int) -> Row:
             one = told[number]
-            return self._row(lm, renamed(one, known, rng) if rng.random() < self.rename else one)
+            if rng.random() < self.rename:
+                one = renamed(one, known, rng, self.articles)
+            return self._row(lm, one)
 
         return row
 

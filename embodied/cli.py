@@ -213,11 +213,12 @@ VERBS = {
             embodied collect env=household out=babble.jsonl sources=babble like=demos.jsonl
 
             sources=varied episodes=30 seed=0 num_envs=32 cameras= image_size=64 successes=false
-            after_success=8 like=
+            after_success=8 like= articles=true
             A source is expert, expert:FLAW, varied (the expert at a pace of its own), noisy,
             noisy:SHARE, noisy:SHARE:FLAW, random, or a run directory; *N is a count, or a share
             of episodes=N. In a world of text it is expert, a run, or babble, which says commands
-            worded as in the file like= at random."""),
+            worded as in the file like= at random; articles=false: it names anything that was told,
+            not only what was told with an article."""),
         ("--config-dir",),
     ),
     "fit": Verb(

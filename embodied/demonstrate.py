@@ -35,6 +35,7 @@ DEFAULTS = {
     "successes": False,
     "after_success": 8,
     "like": str,
+    "articles": True,
 }
 EPISODES = 30
 TRIES = 8
@@ -50,7 +51,8 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
     With `successes` episodes that do not end in success are replaced by others of the same source.
     Recording goes on for `after_success` steps after the first success. Of worlds of text `out` is
     a file, lines of JSON (see `embodied.conversations`); gold actions are the expert, and "babble"
-    says commands worded as in the file `like`, at random (see `embodied.babble`).
+    says commands worded as in the file `like`, at random, naming what was told with an article, or
+    without `articles` anything that was told (see `embodied.babble`).
     Raises `UserError` for bad input, before anything is written.
     """
     wanted, overrides = settings(arguments, DEFAULTS)
@@ -98,7 +100,9 @@ def collect(arguments: Sequence[str] = (), config_dir: str | Path | None = None)
 def _babbler(wanted: Any) -> Policy:
     if not wanted["like"]:
         raise UserError("sources=babble: say how commands are worded, by like=FILE of an expert")
-    return Babbler(wordings(read_conversations(wanted["like"])), wanted["seed"])
+    articles = wanted["articles"]
+    told = read_conversations(wanted["like"])
+    return Babbler(wordings(told, articles), wanted["seed"], articles)
 
 
 def _talks(

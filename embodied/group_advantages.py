@@ -91,5 +91,20 @@ def in_group(values: Array, valid: Array, group: Array, scale: bool = True) -> A
     return out
 
 
+def same_turn(values: Array, valid: Array, group: Array, scale: bool = True) -> Array:
+    """Values of turns against the mean of their group's at the same turn, `(T, N)`.
+
+    0 where no other of the group has come as far. With `scale` they are divided by the deviation.
+    """
+    out = np.zeros(values.shape, np.float32)
+    for members in _groups(group):
+        for t in range(len(values)):
+            here = members[valid[t, members]]
+            if len(here) > 1:
+                centred = values[t, here] - values[t, here].mean()
+                out[t, here] = centred / (values[t, here].std() + EPSILON) if scale else centred
+    return out
+
+
 def _groups(group: Array) -> list[np.ndarray]:
     return [np.flatnonzero(group == which) for which in np.unique(group)]

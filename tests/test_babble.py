@@ -92,3 +92,25 @@ def test_other_names_are_the_same_throughout() -> None:
     assert sorted(thing) == ["lamp", "red box"] and f"You take the {thing[0]}." == got.seen[1]
     assert got.seen[0].endswith("There is a chest.")
     assert renamed(one, ["lamp"], np.random.default_rng(0)) == one  # too few to choose from
+
+
+RACKS = "Look for Dahlen Instruments, then for Oru."
+
+
+def test_names_without_articles_are_what_commands_repeat_save_for_their_first_word() -> None:
+    one = Conversation([RACKS, "."], ["search: Dahlen Instruments", "look at Oru now"])
+    assert names(one) == [] and wordings([one]) == ["look at Oru now", "search: Dahlen Instruments"]
+    assert names(one, articles=False) == ["Dahlen Instruments", "Oru"]
+    assert wordings([one], articles=False) == ["look at {} now", "search: {}"]
+    got = renamed(one, ["Mbeki", "Sun Works"], np.random.default_rng(0), articles=False)
+    new = [got.said[0].removeprefix("search: "), got.said[1].split(" at ")[1].removesuffix(" now")]
+    assert sorted(new) == ["Mbeki", "Sun Works"]
+    assert got.seen[0] == f"Look for {new[0]}, then for {new[1]}."
+
+
+def test_anything_that_was_told_is_named_without_articles() -> None:
+    policy = Babbler(["find {}"], articles=False)
+    said = {policy.act(policy.carry(1), {"text": _text(RACKS)})[1][0] for _ in range(60)}
+    assert said == {f"find {name}" for name in (
+        "Look", "Dahlen", "Instruments", "Dahlen Instruments", "Oru"
+    )}  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embodied.group_advantages import grpo, in_group, rloo, same_state, to_go
+from embodied.group_advantages import grpo, in_group, rloo, same_state, same_turn, to_go
 
 GROUP = np.array([0, 0, 0, 1, 1])
 RETURNS = np.array([1.0, 0.0, 2.0, 5.0, 5.0])
@@ -64,6 +64,16 @@ def test_a_turn_that_is_not_valid_counts_for_nothing() -> None:
     got = same_state(values, states, valid, np.zeros(2))
     np.testing.assert_allclose(got, [[-1, 1], [0, 0]])
     np.testing.assert_allclose(in_group(values, valid, np.zeros(2)), [[-1, 1], [0, 0]], atol=1e-5)
+
+
+def test_turns_are_held_against_the_same_turn_of_their_group() -> None:
+    values = np.array([[0.0, 1.0, 5.0, 7.0], [2.0, 6.0, 9.0, 7.0]])
+    valid, group = np.array([[1, 1, 1, 1], [1, 1, 0, 1]], bool), np.array([0, 0, 0, 1])
+    got = same_turn(values, valid, group, scale=False)
+    # first turns 0, 1, 5: mean 2; second ones 2, 6: mean 4, as the third world's is over by then
+    np.testing.assert_allclose(got, [[-2, -1, 3, 0], [-2, 2, 0, 0]])
+    got = same_turn(values, valid, group)  # deviations sqrt(14/3) = 2.1602 and 2
+    np.testing.assert_allclose(got, [[-0.9258, -0.4629, 1.3887, 0], [-1, 1, 0, 0]], atol=1e-4)
 
 
 def test_turns_of_a_group_are_standardised_together() -> None:

@@ -36,7 +36,7 @@ def test_a_process_reward_is_the_step_part_and_no_part_of_the_episode_s() -> Non
     np.testing.assert_allclose(got, [[1 + 1, -1 - 1], [1 - 1, -1 + 1]], atol=1e-4)
     traj.weights["verified_turn"] = 1.0  # turns pay 1, 0, 0, 1: mean 0.5, deviation 0.5
     for scale, part in ((True, 1.0), (False, 0.5)):
-        for baseline in ("group", "state"):  # both worlds saw the same first, not the same then
+        for baseline in ("group", "turn", "state"):  # both saw the same first, not the same then
             how = {"baseline": baseline, "scale": scale, "step_gamma": 0.0}
             got = GiGPO(process=["verified_turn"], **how).advantages(traj, outcome + process)
             np.testing.assert_allclose(got[0], [1 + part, -1 - part], atol=1e-4)

@@ -90,6 +90,31 @@ def test_a_token_s_loss_is_clipped_by_hand() -> None:
     )
 
 
+def test_sequences_in_which_nothing_counts_are_left_out_and_change_no_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+
+    def gradients(leaves_out: bool) -> list[torch.Tensor]:
+        learner = agent(RLOO, negative=0.0, epochs=1, minibatches=1)
+        if not leaves_out:
+            monkeypatch.setattr(learner, "_useful", lambda which, given: which)
+        traj = talk(model=learner.policy.lm)
+        traj.reward = np.where(traj.valid, [[1.0, 0.0, 0.0, 0.0]], 0.0).astype(np.float32)
+        kept = learner.loss
+        monkeypatch.setattr(
+            learner, "loss", lambda part, given: (read.append(len(part)), kept(part, given))[1]
+        )
+        learner.update(traj)
+        return [p.grad for p in learner.parameters]
+
+    some, every = gradients(True), gradients(False)
+    assert 0 < read[0] < read[1]
+    for one, other in zip(some, every, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+    assert any(one.abs().max() > 1e-4 for one in some)
+
+
 def test_staying_near_costs_nothing_at_first_and_something_later() -> None:
     learner = agent(RLOO, kl=1.0, lr=1e-2, epochs=1)
     learner.policy.lm.remember()
