@@ -34,6 +34,12 @@ from embodied.imitate import imitate
 from embodied.statistics import bootstrap
 from embodied.text_env import TextEnv
 
+
+def simon(commands: int) -> list[str]:
+    """Simon says so many commands at once, to be said in their order: a wrong one ends it."""
+    return ["env.game=simonsays", f'env.params="memorization=1,gameLength={commands},verbose=0"']
+
+
 COUNTS = {"demonstrations": 60, "babble": 1500, "tasks": 500, "unseen": 200, "larger": 100}
 WORLDS: dict[str, dict[str, Any]] = {
     "textworld": {
@@ -45,8 +51,22 @@ WORLDS: dict[str, dict[str, Any]] = {
             "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=350", "agent.rename=0.95",
         ],
     },
+    "simonsays": {
+        "env": "textworld_express",
+        "size": simon(6),
+        "larger": simon(8),
+        "max_steps": 6,
+        "episodes": 9_600,
+        "articles": False,
+        "begin": [
+            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=950", "agent.rename=0.95",
+            "agent.articles=false",
+        ],
+        "turns": ["agent.baseline=turn", "agent.lr=5e-4"],
+    },
 }  # fmt: skip
-"""What is trained on, and what is not: tasks of another size. `begin` is of the first model."""
+"""What is trained on, and what is not: tasks of another size. `begin` is of the first model,
+`turns` of rewards of turns."""
 TINY = [
     "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.context=768", "agent.max_tokens=16",
     "agent.lr=3e-3", "agent.reading=0.2",
@@ -58,6 +78,8 @@ LEARNER = [
 TURNS = ["agent.baseline=group", "agent.step_gamma=0.0", "agent.weight=2.0"]
 LEARNED = [*TURNS, "agent.scale=false", "agent.weight=8.0"]
 """As little as a reward says at first, so little it counts."""
+TO_GO = ["agent.baseline=turn", "agent.step_gamma=1.0", "agent.scale=false", "agent.weight=2.0"]
+"""A turn is credited with what is still to come: an outcome that is shared out in advance."""
 EXPLORE = ["explore=512", "lr=1e-3", "head_lr=3e-3"]
 FASTER = "agent.lr=1e-3"
 """The outcome and verified turns are run at both rates: what tells more bears larger steps."""
@@ -80,7 +102,7 @@ REWARDS: dict[str, list[str]] = {
     "information_gain": of_turns("information_gain", "lead=''"),
     "istar": of_turns("implicit_process", how=LEARNED),
     "prime": of_turns("implicit_process", "mode=prime", how=LEARNED),
-    "stepwise_progress": of_turns("stepwise_progress", "beta=0.0", *EXPLORE, how=LEARNED),
+    "stepwise_progress": of_turns("stepwise_progress", "beta=0.0", *EXPLORE, how=TO_GO),
     "gigpo": ["reward_model=[outcome]"],
     "ungated": of_turns("stepwise_progress", *VALID),
     "gated": [
@@ -100,8 +122,13 @@ FIGURES = (
 )  # fmt: skip
 
 
-def cells() -> list[dict[str, Any]]:
-    return [{"reward": reward, "given": given} for reward, given in REWARDS.items()]
+def cells(world: str) -> list[dict[str, Any]]:
+    """Every reward, with the world's own settings for those of turns."""
+    own = WORLDS[world].get("turns", [])
+    return [
+        {"reward": reward, "given": [*given, *own] if "agent.process" in str(given) else given}
+        for reward, given in REWARDS.items()
+    ]
 
 
 def worlds(
@@ -109,7 +136,7 @@ def worlds(
 ) -> TextEnv:
     tasks = tasks or COUNTS["tasks"]
     given = [
-        f"env={world}",
+        f"env={name_in(world)}",
         *WORLDS[world]["size"],
         "env.workers=1",
         f"env.max_steps={limit(world)}",
@@ -117,6 +144,11 @@ def worlds(
     span = [f"env.first_task={first}", f"env.tasks={tasks}", f"num_envs={count}"]
     env: Any = make_env(compose_config([*given, *span, *overrides]))
     return env
+
+
+def name_in(world: str) -> str:
+    """The world's name in `conf/env`."""
+    return str(WORLDS[world].get("env", world))
 
 
 def limit(world: str) -> int:
@@ -135,12 +167,14 @@ def begun(world: str, seed: int) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=name, dir=kept.parent))
         env, count = worlds(world, 20), COUNTS["demonstrations"]
         shown = experts(env, range(seed * count, (seed + 1) * count))
-        said = converse(env, Babbler(wordings(shown), seed), range(COUNTS["babble"]), "babble")
+        articles = WORLDS[world].get("articles", True)
+        babbler = Babbler(wordings(shown, articles), seed, articles)
+        said = converse(env, babbler, range(COUNTS["babble"]), "babble")
         env.close()
         write_conversations(folder / "babble.jsonl", said)
         how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
         run = [f"seed={seed}", f"run_dir={folder}/sft", "tensorboard=false", "video=false"]
-        imitate([f"env={world}", *how, *run, "dataset=shown"], dataset=shown)
+        imitate([f"env={name_in(world)}", *how, *run, "dataset=shown"], dataset=shown)
         try:
             os.rename(folder, kept)
         except OSError:  # another process was faster
@@ -151,9 +185,9 @@ def begun(world: str, seed: int) -> Path:
 def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     given = [
-        f"env={world}", *WORLDS[world]["size"], f"seed={seed}", f"env.max_steps={limit(world)}",
-        f"env.tasks={COUNTS['tasks']}", *LEARNER, f"agent.start={begun(world, seed)}",
-        *cell["given"],
+        f"env={name_in(world)}", *WORLDS[world]["size"], f"env.max_steps={limit(world)}",
+        f"seed={seed}", f"env.tasks={COUNTS['tasks']}", *LEARNER,
+        f"agent.start={begun(world, seed)}", *cell["given"],
     ]  # fmt: skip
     cfg = compose_config(given)
     env = make_env(cfg)
@@ -227,7 +261,7 @@ def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, floa
 
 
 def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any]:
-    plan, known = cells(), load_cells(name_of(world), settings(world), folder)
+    plan, known = cells(world), load_cells(name_of(world), settings(world), folder)
     rows = [row for row in known if row["cell"] in plan]
     for row in rows:
         row["figures"] |= figures(row["figures"]["curve"])
@@ -274,7 +308,7 @@ def main() -> int:
         COUNTS.update(demonstrations=10, babble=20, tasks=20, unseen=10, larger=5)
     code, kept = 0, Path(tempfile.mkdtemp()) if args.quick else None
     for world in [w for w in WORLDS if w in named] or WORLDS:
-        plan = only(cells(), named)
+        plan = only(cells(world), named)
         seeds = range(1 if args.quick else args.seeds)
         code |= run_grid(
             name_of(world), plan, lambda cell, seed, world=world: run_cell(world, cell, seed),  # type: ignore[misc]
