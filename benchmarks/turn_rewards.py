@@ -59,7 +59,7 @@ WORLDS: dict[str, dict[str, Any]] = {
         "episodes": 9_600,
         "articles": False,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=950", "agent.rename=0.95",
+            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1200", "agent.rename=0.95",
             "agent.articles=false",
         ],
         "turns": ["agent.baseline=turn", "agent.lr=5e-4"],
@@ -85,6 +85,7 @@ FASTER = "agent.lr=1e-3"
 """The outcome and verified turns are run at both rates: what tells more bears larger steps."""
 RETURN = ["agent.weight=0.0"]  # the sum of all that an episode was paid
 VALID = ["alpha=0.0", "beta=0.5"]
+ADDED_UP = ["agent.baseline=turn", "agent.step_gamma=1.0", "agent.weight=4.0"]
 
 
 def of_turns(name: str, *settings: str, how: Sequence[str] = TURNS) -> list[str]:
@@ -104,16 +105,16 @@ REWARDS: dict[str, list[str]] = {
     "prime": of_turns("implicit_process", "mode=prime", how=LEARNED),
     "stepwise_progress": of_turns("stepwise_progress", "beta=0.0", *EXPLORE, how=TO_GO),
     "gigpo": ["reward_model=[outcome]"],
-    "ungated": of_turns("stepwise_progress", *VALID),
+    "ungated": of_turns("stepwise_progress", *VALID, how=ADDED_UP),
     "gated": [
-        "reward_model=[outcome,env,stepwise_progress,gated]", "agent.process=[gated]", *TURNS,
+        "reward_model=[outcome,env,stepwise_progress,gated]", "agent.process=[gated]", *ADDED_UP,
         "reward_model.env.readout=success", "reward_model.gated.weights=[0,1]",
         "reward_model.gated.over=[env,stepwise_progress]",
         *(f"reward_model.stepwise_progress.{setting}" for setting in VALID),
     ],
 }  # fmt: skip
-"""`ungated` pays half a point for every turn that could be done beside one for the outcome; `gated`
-pays it only in episodes that succeed."""
+"""To one point for the outcome `ungated` adds half a point for every turn that could be done, and
+`gated` for those of episodes that succeed; a turn is credited with all that follow."""
 LAST = 8
 """Rollouts, of 64 episodes, that say how well it goes at first and at the end."""
 FIGURES = (
