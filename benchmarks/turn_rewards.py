@@ -59,8 +59,8 @@ WORLDS: dict[str, dict[str, Any]] = {
         "episodes": 9_600,
         "articles": False,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1200", "agent.rename=0.95",
-            "agent.articles=false",
+            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1050", "agent.rename=0.95",
+            "agent.articles=false", "agent.cooldown=0.0",
         ],
         "turns": ["agent.baseline=turn", "agent.lr=5e-4"],
     },

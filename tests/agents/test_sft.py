@@ -73,3 +73,10 @@ def test_a_text_that_is_too_long_is_told() -> None:
 def test_it_does_not_learn_by_doing() -> None:
     with pytest.raises(UserError, match="embodied imitate agent=sft"):
         _ = SFT().gamma
+
+
+@pytest.mark.parametrize(("cooldown", "last"), [(0.1, 0.25), (0.5, 0.05), (0.0, 1.0)])
+def test_the_rate_falls_over_the_last_share_of_the_steps(cooldown: float, last: float) -> None:
+    sft = SFT(steps=40, cooldown=cooldown, **SMALL)
+    sft.fit(experts(doors(2, 1), range(2)))
+    assert sft.optimiser.param_groups[0]["lr"] == pytest.approx(last * SMALL["lr"])
