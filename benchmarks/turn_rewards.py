@@ -34,12 +34,6 @@ from embodied.imitate import imitate
 from embodied.statistics import bootstrap
 from embodied.text_env import TextEnv
 
-
-def simon(commands: int) -> list[str]:
-    """Simon says so many commands at once, to be said in their order: a wrong one ends it."""
-    return ["env.game=simonsays", f'env.params="memorization=1,gameLength={commands},verbose=0"']
-
-
 COUNTS = {"demonstrations": 60, "babble": 1500, "tasks": 500, "unseen": 200, "larger": 100}
 WORLDS: dict[str, dict[str, Any]] = {
     "textworld": {
@@ -51,22 +45,8 @@ WORLDS: dict[str, dict[str, Any]] = {
             "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=350", "agent.rename=0.95",
         ],
     },
-    "simonsays": {
-        "env": "textworld_express",
-        "size": simon(6),
-        "larger": simon(8),
-        "max_steps": 6,
-        "episodes": 9_600,
-        "articles": False,
-        "begin": [
-            "agent.vocabulary=500", "agent.read_steps=200", "agent.steps=1050", "agent.rename=0.95",
-            "agent.articles=false", "agent.cooldown=0.0",
-        ],
-        "turns": ["agent.baseline=turn", "agent.lr=5e-4"],
-    },
 }  # fmt: skip
-"""What is trained on, and what is not: tasks of another size. `begin` is of the first model,
-`turns` of rewards of turns."""
+"""What is trained on, and what is not: tasks of another size. `begin` is of the first model."""
 TINY = [
     "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.context=768", "agent.max_tokens=16",
     "agent.lr=3e-3", "agent.reading=0.2",
@@ -123,13 +103,8 @@ FIGURES = (
 )  # fmt: skip
 
 
-def cells(world: str) -> list[dict[str, Any]]:
-    """Every reward, with the world's own settings for those of turns."""
-    own = WORLDS[world].get("turns", [])
-    return [
-        {"reward": reward, "given": [*given, *own] if "agent.process" in str(given) else given}
-        for reward, given in REWARDS.items()
-    ]
+def cells() -> list[dict[str, Any]]:
+    return [{"reward": reward, "given": given} for reward, given in REWARDS.items()]
 
 
 def worlds(
@@ -137,7 +112,7 @@ def worlds(
 ) -> TextEnv:
     tasks = tasks or COUNTS["tasks"]
     given = [
-        f"env={name_in(world)}",
+        f"env={world}",
         *WORLDS[world]["size"],
         "env.workers=1",
         f"env.max_steps={limit(world)}",
@@ -145,11 +120,6 @@ def worlds(
     span = [f"env.first_task={first}", f"env.tasks={tasks}", f"num_envs={count}"]
     env: Any = make_env(compose_config([*given, *span, *overrides]))
     return env
-
-
-def name_in(world: str) -> str:
-    """The world's name in `conf/env`."""
-    return str(WORLDS[world].get("env", world))
 
 
 def limit(world: str) -> int:
@@ -168,14 +138,12 @@ def begun(world: str, seed: int) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=name, dir=kept.parent))
         env, count = worlds(world, 20), COUNTS["demonstrations"]
         shown = experts(env, range(seed * count, (seed + 1) * count))
-        articles = WORLDS[world].get("articles", True)
-        babbler = Babbler(wordings(shown, articles), seed, articles)
-        said = converse(env, babbler, range(COUNTS["babble"]), "babble")
+        said = converse(env, Babbler(wordings(shown), seed), range(COUNTS["babble"]), "babble")
         env.close()
         write_conversations(folder / "babble.jsonl", said)
         how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
         run = [f"seed={seed}", f"run_dir={folder}/sft", "tensorboard=false", "video=false"]
-        imitate([f"env={name_in(world)}", *how, *run, "dataset=shown"], dataset=shown)
+        imitate([f"env={world}", *how, *run, "dataset=shown"], dataset=shown)
         try:
             os.rename(folder, kept)
         except OSError:  # another process was faster
@@ -186,7 +154,7 @@ def begun(world: str, seed: int) -> Path:
 def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     given = [
-        f"env={name_in(world)}", *WORLDS[world]["size"], f"env.max_steps={limit(world)}",
+        f"env={world}", *WORLDS[world]["size"], f"env.max_steps={limit(world)}",
         f"seed={seed}", f"env.tasks={COUNTS['tasks']}", *LEARNER,
         f"agent.start={begun(world, seed)}", *cell["given"],
     ]  # fmt: skip
@@ -262,7 +230,7 @@ def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, floa
 
 
 def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any]:
-    plan, known = cells(world), load_cells(name_of(world), settings(world), folder)
+    plan, known = cells(), load_cells(name_of(world), settings(world), folder)
     rows = [row for row in known if row["cell"] in plan]
     for row in rows:
         row["figures"] |= figures(row["figures"]["curve"])
@@ -309,7 +277,7 @@ def main() -> int:
         COUNTS.update(demonstrations=10, babble=20, tasks=20, unseen=10, larger=5)
     code, kept = 0, Path(tempfile.mkdtemp()) if args.quick else None
     for world in [w for w in WORLDS if w in named] or WORLDS:
-        plan = only(cells(world), named)
+        plan = only(cells(), named)
         seeds = range(1 if args.quick else args.seeds)
         code |= run_grid(
             name_of(world), plan, lambda cell, seed, world=world: run_cell(world, cell, seed),  # type: ignore[misc]

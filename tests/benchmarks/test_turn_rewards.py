@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.turn_rewards import (
-    LEARNER,
-    REWARDS,
-    WORLDS,
-    against,
-    cells,
-    figures,
-    name_in,
-    reached,
-)
+from benchmarks.turn_rewards import LEARNER, REWARDS, WORLDS, against, figures, reached
 from embodied.config import compose_config
 
 
@@ -48,14 +39,6 @@ def test_rewards_are_compared_seed_by_seed() -> None:
 @pytest.mark.parametrize("reward", REWARDS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_cell_can_be_composed(world: str, reward: str) -> None:
-    given = next(cell["given"] for cell in cells(world) if cell["reward"] == reward)
-    cfg = compose_config([f"env={name_in(world)}", *WORLDS[world]["size"], *LEARNER, *given])
+    cfg = compose_config([f"env={world}", *WORLDS[world]["size"], *LEARNER, *REWARDS[reward]])
     assert "outcome" in cfg.reward_model
     assert set(cfg.agent.process) <= set(cfg.reward_model)
-
-
-def test_a_world_s_own_settings_are_of_rewards_of_turns() -> None:
-    given = {cell["reward"]: cell["given"] for cell in cells("simonsays")}
-    own = ["agent.baseline=turn", "agent.lr=5e-4"]
-    assert given["verified_turn"] == [*REWARDS["verified_turn"], *own]
-    assert given["outcome"] == REWARDS["outcome"]
