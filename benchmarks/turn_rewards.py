@@ -45,8 +45,24 @@ WORLDS: dict[str, dict[str, Any]] = {
             "agent.vocabulary=500", "agent.read_steps=2000", "agent.steps=350", "agent.rename=0.95",
         ],
     },
+    "peckingorder": {
+        "env": "textworld_express",
+        "size": ["env.game=peckingorder"],  # it has no other
+        "max_steps": 14,
+        "episodes": 4_800,
+        "begin": [
+            "agent.vocabulary=500", "agent.read_steps=600", "agent.steps=100", "agent.rename=0.95",
+            "agent.cooldown=0.0",
+        ],
+        "given": {
+            "verified_turn": [
+                "agent.baseline=turn", "agent.step_gamma=0.9", "agent.weight=1.0", "agent.lr=5e-4",
+            ],
+        },
+    },
 }  # fmt: skip
-"""What is trained on, and what is not: tasks of another size. `begin` is of the first model."""
+"""What is trained on, and what is not: tasks of another size (`larger`), where there are any. What
+`begin` says is of the first model; `given` are a reward's own settings in this world."""
 TINY = [
     "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.context=768", "agent.max_tokens=16",
     "agent.lr=3e-3", "agent.reading=0.2",
@@ -103,8 +119,12 @@ FIGURES = (
 )  # fmt: skip
 
 
-def cells() -> list[dict[str, Any]]:
-    return [{"reward": reward, "given": given} for reward, given in REWARDS.items()]
+def cells(world: str) -> list[dict[str, Any]]:
+    own = WORLDS[world].get("given", {})
+    return [
+        {"reward": reward, "given": [*given, *own.get(reward, ())]}
+        for reward, given in REWARDS.items()
+    ]
 
 
 def worlds(
@@ -112,7 +132,7 @@ def worlds(
 ) -> TextEnv:
     tasks = tasks or COUNTS["tasks"]
     given = [
-        f"env={world}",
+        f"env={name_in(world)}",
         *WORLDS[world]["size"],
         "env.workers=1",
         f"env.max_steps={limit(world)}",
@@ -120,6 +140,11 @@ def worlds(
     span = [f"env.first_task={first}", f"env.tasks={tasks}", f"num_envs={count}"]
     env: Any = make_env(compose_config([*given, *span, *overrides]))
     return env
+
+
+def name_in(world: str) -> str:
+    """The world's name in `conf/env`."""
+    return str(WORLDS[world].get("env", world))
 
 
 def limit(world: str) -> int:
@@ -143,7 +168,7 @@ def begun(world: str, seed: int) -> Path:
         write_conversations(folder / "babble.jsonl", said)
         how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
         run = [f"seed={seed}", f"run_dir={folder}/sft", "tensorboard=false", "video=false"]
-        imitate([f"env={world}", *how, *run, "dataset=shown"], dataset=shown)
+        imitate([f"env={name_in(world)}", *how, *run, "dataset=shown"], dataset=shown)
         try:
             os.rename(folder, kept)
         except OSError:  # another process was faster
@@ -154,7 +179,7 @@ def begun(world: str, seed: int) -> Path:
 def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     given = [
-        f"env={world}", *WORLDS[world]["size"], f"env.max_steps={limit(world)}",
+        f"env={name_in(world)}", *WORLDS[world]["size"], f"env.max_steps={limit(world)}",
         f"seed={seed}", f"env.tasks={COUNTS['tasks']}", *LEARNER,
         f"agent.start={begun(world, seed)}", *cell["given"],
     ]  # fmt: skip
@@ -208,11 +233,13 @@ def judged(world: str, policy: Any) -> dict[str, float]:
         env.close()
         return float(np.mean([one.success for one in told]))
 
-    longer = f"env.max_steps={limit(world) + 4}"
     unseen, more = COUNTS["unseen"], COUNTS["larger"]
-    same = worlds(world, 50, first=COUNTS["tasks"], tasks=unseen)
-    larger = worlds(world, 50, *WORLDS[world]["larger"], longer, tasks=more)
-    return {"unseen": share(same, unseen), "larger": share(larger, more)}
+    found = {"unseen": share(worlds(world, 50, first=COUNTS["tasks"], tasks=unseen), unseen)}
+    if "larger" in WORLDS[world]:
+        longer = f"env.max_steps={limit(world) + 4}"
+        env = worlds(world, 50, *WORLDS[world]["larger"], longer, tasks=more)
+        found["larger"] = share(env, more)
+    return found
 
 
 def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, float]]:
@@ -230,7 +257,7 @@ def against(rows: list[dict[str, Any]], figure: str) -> dict[str, dict[str, floa
 
 
 def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any]:
-    plan, known = cells(), load_cells(name_of(world), settings(world), folder)
+    plan, known = cells(world), load_cells(name_of(world), settings(world), folder)
     rows = [row for row in known if row["cell"] in plan]
     for row in rows:
         row["figures"] |= figures(row["figures"]["curve"])
@@ -245,7 +272,7 @@ def summary(world: str, seeds: int, folder: Path | None = None) -> dict[str, Any
         first = reached(curve, ends.get(row["seed"], 1.0), LAST) or curve["episodes"][-1]
         row["figures"]["thousands_to_outcome"] = first / 1000.0
     table: dict[str, dict[str, Any]] = {}
-    for figure in FIGURES:
+    for figure in [name for name in FIGURES if all(name in row["figures"] for row in rows)]:
         for (reward,), found in summarise(rows, ["reward"], figure).items():
             table.setdefault(str(reward), {})[figure] = plain(found)
     above = {figure: against(rows, figure) for figure in ("over_training", "unseen")}
@@ -277,7 +304,7 @@ def main() -> int:
         COUNTS.update(demonstrations=10, babble=20, tasks=20, unseen=10, larger=5)
     code, kept = 0, Path(tempfile.mkdtemp()) if args.quick else None
     for world in [w for w in WORLDS if w in named] or WORLDS:
-        plan = only(cells(), named)
+        plan = only(cells(world), named)
         seeds = range(1 if args.quick else args.seeds)
         code |= run_grid(
             name_of(world), plan, lambda cell, seed, world=world: run_cell(world, cell, seed),  # type: ignore[misc]

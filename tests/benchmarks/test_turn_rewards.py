@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.turn_rewards import LEARNER, REWARDS, WORLDS, against, figures, reached
+from benchmarks.turn_rewards import (
+    LEARNER,
+    REWARDS,
+    WORLDS,
+    against,
+    cells,
+    figures,
+    name_in,
+    reached,
+)
 from embodied.config import compose_config
 
 
@@ -39,6 +48,14 @@ def test_rewards_are_compared_seed_by_seed() -> None:
 @pytest.mark.parametrize("reward", REWARDS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_cell_can_be_composed(world: str, reward: str) -> None:
-    cfg = compose_config([f"env={world}", *WORLDS[world]["size"], *LEARNER, *REWARDS[reward]])
+    given = next(cell["given"] for cell in cells(world) if cell["reward"] == reward)
+    cfg = compose_config([f"env={name_in(world)}", *WORLDS[world]["size"], *LEARNER, *given])
     assert "outcome" in cfg.reward_model
     assert set(cfg.agent.process) <= set(cfg.reward_model)
+
+
+def test_a_reward_has_settings_of_its_own_in_a_world() -> None:
+    given = {cell["reward"]: cell["given"] for cell in cells("peckingorder")}
+    own = WORLDS["peckingorder"]["given"]["verified_turn"]
+    assert given["verified_turn"] == [*REWARDS["verified_turn"], *own]
+    assert given["outcome"] == REWARDS["outcome"]
