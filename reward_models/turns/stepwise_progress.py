@@ -27,10 +27,11 @@ class StepwiseProgress(Estimator):
     each rollout it learns `updates` times from `batch` of the last `episodes` that ended. Without
     `train_body` the clone stays as it began and the head alone learns.
 
-    The sum leaves open which turn is credited, and it is found to be the last, the one that
-    succeeds. `hide_last` leaves the last turn out of the sum, so that those before it must tell the
-    outcome; it is paid no c then, and episodes of one turn teach nothing. Every c is kept within
-    +-`bound`.
+    The sum leaves open which turn is credited. It is found to be the last, the one that succeeds;
+    or, where failed episodes are longer, credit that falls with time alone sums up to the outcome,
+    whatever was said. `hide_last` leaves the last turn out of the sum, so that those before it must
+    tell the outcome; it is paid no c then, and episodes of one turn teach nothing. Every c is kept
+    within +-`bound`.
 
     Figures: the loss; how far the sum was from the outcome in this rollout, before learning from
     it (`error`); and the mean c of successful last turns (`last`).
