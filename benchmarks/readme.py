@@ -122,6 +122,13 @@ ROWS = [
 ]  # fmt: skip
 
 
+OF_TURNS = {
+    "before": "before", "over training": "over_training", "at its end": "in_training",
+    "thousand episodes to 90%": "thousands_to_90", "reach 90%": "reached_90",
+    "thousand to where the outcome ended": "thousands_to_outcome",
+    "unseen tasks": "unseen", "one size up": "larger",
+    "paid at first": "paid_first", "paid at its end": "paid_last",
+}  # fmt: skip
 # of a grid: the result file, how a cell is written, and the columns: a title and a figure
 GRIDS = {
     "reward_quality": (
@@ -155,16 +162,8 @@ GRIDS = {
             "below the best of it": "regret", "kept of chance": "chance",
         },
     ),
-    "turn_rewards_textworld": (
-        "{:.2f}",
-        {
-            "before": "before", "over training": "over_training", "at its end": "in_training",
-            "thousand episodes to 90%": "thousands_to_90", "reach 90%": "reached_90",
-            "thousand to where the outcome ended": "thousands_to_outcome",
-            "unseen tasks": "unseen", "one size up": "larger",
-            "paid at first": "paid_first", "paid at its end": "paid_last",
-        },
-    ),
+    "turn_rewards_textworld": ("{:.2f}", OF_TURNS),
+    "turn_rewards_peckingorder": ("{:.2f}", OF_TURNS),
     "judge": (
         "{:.2f}",
         {
