@@ -220,6 +220,8 @@ def figures(curve: Mapping[str, list[float]]) -> dict[str, float]:
 
 def reached(curve: Mapping[str, list[float]], level: float, rollouts: int) -> float | None:
     """The episodes until so many rollouts in a row have this success, None where they never do."""
+    if len(curve["success"]) < rollouts:
+        return None
     smooth = np.convolve(curve["success"], np.ones(rollouts) / rollouts, "valid")
     found = np.flatnonzero(smooth >= level - 1e-9)
     return curve["episodes"][int(found[0]) + rollouts - 1] if len(found) else None

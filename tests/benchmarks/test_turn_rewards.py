@@ -31,6 +31,7 @@ def test_figures_of_a_curve_by_hand() -> None:
     assert never["paid_first"] == 3.5 and never["paid_last"] == 4.5 and never["first"] == 0.5
     # of two at a time: 0.55, 0.7, 0.9, 0.95, 0.9, 0.95, 0.85
     assert reached(curve, 0.7, 2) == 192.0 and reached(curve, 0.96, 2) is None
+    assert reached({"success": [0.0, 0.0], "episodes": [64.0, 128.0]}, 0.0, 8) is None
 
 
 def test_rewards_are_compared_seed_by_seed() -> None:
