@@ -19,6 +19,8 @@ import numpy as np
 from embodied.errors import UserError, check_range, unknown
 from embodied.text_world import Turn
 
+from .textworld_events import watch
+
 META = frozenset(
     "save restore restart quit q undo script noscript transcript verify version oops again g "
     "notify superbrief superbrev brief verbose normal nouns pronouns places objects score".split()
@@ -90,6 +92,7 @@ class TextWorldGame:
             warnings.simplefilter("ignore")  # its interpreter's, about games that are not its own
             self._env = textworld.start(str(file), textworld.EnvInfos(last_action=True))
             state = self._env.reset()
+        watch(self._env)
         game = state["game"]
         self._walkthrough = list(game.metadata["walkthrough"])
         actions = [action for quest in game.quests for action in quest.win_events[0].actions]
