@@ -51,18 +51,16 @@ WORLDS: dict[str, dict[str, Any]] = {
         "max_steps": 14,
         "episodes": 4_800,
         "begin": [
-            "agent.vocabulary=500", "agent.read_steps=600", "agent.steps=100", "agent.rename=0.95",
-            "agent.cooldown=0.0",
+            "agent.vocabulary=500", "agent.read_steps=600", "agent.steps=60", "agent.rename=0.95",
+            "agent.articles=false", "agent.cooldown=0.5",
         ],
-        "given": {
-            "verified_turn": [
-                "agent.baseline=turn", "agent.step_gamma=0.9", "agent.weight=1.0", "agent.lr=5e-4",
-            ],
-        },
+        "until": 0.05,
+        "again": ["agent.steps=20", "agent.lr=2e-3"],
     },
 }  # fmt: skip
 """What is trained on, and what is not: tasks of another size (`larger`), where there are any. What
-`begin` says is of the first model; `given` are a reward's own settings in this world."""
+`begin` says is of the first model; where there is `until`, it is shown its demonstrations `again`
+until this share of 200 tasks succeeds."""
 TINY = [
     "agent.width=64", "agent.layers=3", "agent.heads=4", "agent.context=768", "agent.max_tokens=16",
     "agent.lr=3e-3", "agent.reading=0.2",
@@ -90,6 +88,8 @@ def of_turns(name: str, *settings: str, how: Sequence[str] = TURNS) -> list[str]
     return [f"reward_model=[outcome,{name}]", f"agent.process=[{name}]", *how, *given]
 
 
+PATIENCE, MOST_TURNS, READ_ON = 20, 60, "agent.read_steps=200"
+"""How often demonstrations are shown again before more is read, too, and how often in all."""
 REWARDS: dict[str, list[str]] = {
     "outcome": ["reward_model=[outcome]", *RETURN],
     "outcome_faster": ["reward_model=[outcome]", *RETURN, FASTER],
@@ -111,6 +111,11 @@ REWARDS: dict[str, list[str]] = {
 }  # fmt: skip
 """To one point for the outcome `ungated` adds half a point for every turn that could be done, and
 `gated` for those of episodes that succeed; a turn is credited with all that follow."""
+AS_LATE = ["agent.baseline=turn", "agent.step_gamma=0.9", "agent.weight=1.0"]
+OWN: dict[str, dict[str, list[str]]] = {
+    "peckingorder": {"verified_turn": AS_LATE, "verified_slower": AS_LATE},
+}
+"""A reward's own settings in a world."""
 LAST = 8
 """Rollouts, of 64 episodes, that say how well it goes at first and at the end."""
 FIGURES = (
@@ -120,7 +125,7 @@ FIGURES = (
 
 
 def cells(world: str) -> list[dict[str, Any]]:
-    own = WORLDS[world].get("given", {})
+    own = OWN.get(world, {})
     return [
         {"reward": reward, "given": [*given, *own.get(reward, ())]}
         for reward, given in REWARDS.items()
@@ -163,17 +168,45 @@ def begun(world: str, seed: int) -> Path:
         folder = Path(tempfile.mkdtemp(prefix=name, dir=kept.parent))
         env, count = worlds(world, 20), COUNTS["demonstrations"]
         shown = experts(env, range(seed * count, (seed + 1) * count))
-        said = converse(env, Babbler(wordings(shown), seed), range(COUNTS["babble"]), "babble")
+        articles = "agent.articles=false" not in WORLDS[world]["begin"]
+        babbler = Babbler(wordings(shown, articles), seed, articles)
+        said = converse(env, babbler, range(COUNTS["babble"]), "babble")
         env.close()
         write_conversations(folder / "babble.jsonl", said)
-        how = ["agent=sft", *TINY, *WORLDS[world]["begin"], f"agent.read={folder}/babble.jsonl"]
-        run = [f"seed={seed}", f"run_dir={folder}/sft", "tensorboard=false", "video=false"]
-        imitate([f"env={name_in(world)}", *how, *run, "dataset=shown"], dataset=shown)
+        taught(world, seed, shown, folder)
         try:
             os.rename(folder, kept)
         except OSError:  # another process was faster
             shutil.rmtree(folder)
     return kept / "sft"
+
+
+def taught(world: str, seed: int, shown: list[Conversation], folder: Path) -> None:
+    """A model that has read what is in the folder and was shown demonstrations, as `folder/sft`."""
+    how = [f"env={name_in(world)}", "agent=sft", *TINY, *WORLDS[world]["begin"], "dataset=shown"]
+    run = [f"run_dir={folder}/now", "tensorboard=false", "video=false"]
+    last, level = folder / "sft", WORLDS[world].get("until", 0.0)
+    imitate([*how, *run, f"seed={seed}", f"agent.read={folder}/babble.jsonl"], dataset=shown)
+    os.rename(folder / "now", last)
+    for turn in range(1, MOST_TURNS):
+        if not level or at_random(world, last) >= level:
+            break
+        anew = [f"seed={seed + 1000 * turn}", f"agent.start={last}", *WORLDS[world]["again"]]
+        if turn > PATIENCE:  # it cannot say yet what it was told
+            anew += [f"agent.read={folder}/babble.jsonl", READ_ON]
+        imitate([*how, *run, *anew], dataset=shown)
+        shutil.rmtree(last)
+        os.rename(folder / "now", last)
+
+
+def at_random(world: str, start: Path) -> float:
+    """Success on 200 tasks of a model that says what it draws, as rollouts do."""
+    env = worlds(world, 50)
+    given = [f"env={name_in(world)}", *LEARNER, f"agent.start={start}"]
+    agent: Any = make_agent(compose_config(given), env)
+    told = converse(env, agent.policy, range(200), "judged", greedy=False)
+    env.close()
+    return float(np.mean([one.success for one in told]))
 
 
 def run_cell(world: str, cell: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from benchmarks import turn_rewards
 from benchmarks.turn_rewards import (
     LEARNER,
+    OWN,
     REWARDS,
     WORLDS,
     against,
@@ -57,6 +61,37 @@ def test_every_cell_can_be_composed(world: str, reward: str) -> None:
 
 def test_a_reward_has_settings_of_its_own_in_a_world() -> None:
     given = {cell["reward"]: cell["given"] for cell in cells("peckingorder")}
-    own = WORLDS["peckingorder"]["given"]["verified_turn"]
-    assert given["verified_turn"] == [*REWARDS["verified_turn"], *own]
+    own = OWN["peckingorder"]["verified_turn"]
+    assert own and given["verified_turn"] == [*REWARDS["verified_turn"], *own]
     assert given["outcome"] == REWARDS["outcome"]
+
+
+def test_a_start_is_shown_its_demonstrations_until_enough_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def imitate(given: list[str], dataset: object) -> None:
+        asked.append(given)
+        (tmp_path / "now").mkdir()
+        (tmp_path / "now" / "which").write_text(str(len(asked)))
+
+    shares = iter([0.0] * (turn_rewards.PATIENCE + 1) + [0.049, 0.05])
+    monkeypatch.setattr(turn_rewards, "imitate", imitate)
+    monkeypatch.setattr(turn_rewards, "at_random", lambda world, start: next(shares))
+    turn_rewards.taught("peckingorder", 3, [], tmp_path)
+    reads = f"agent.read={tmp_path}/babble.jsonl"
+    again = turn_rewards.PATIENCE + 2
+    patient = [False] * turn_rewards.PATIENCE
+    assert [reads in given for given in asked] == [True, *patient, True, True]
+    assert (tmp_path / "sft" / "which").read_text() == str(len(asked)) == str(again + 1)
+    assert "seed=3" in asked[0] and "seed=1003" in asked[1]
+    assert f"agent.start={tmp_path}/sft" in asked[1] and next(shares, None) is None
+
+
+def test_a_start_is_made_once_where_nothing_is_asked_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turn_rewards, "imitate", lambda given, dataset: (tmp_path / "now").mkdir())
+    turn_rewards.taught("textworld", 0, [], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["sft"]
