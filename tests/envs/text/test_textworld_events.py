@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,4 +56,6 @@ def test_the_library_and_we_find_the_same_actions_and_facts(theme: str, tmp_path
 
 
 def test_a_game_of_another_make_is_left_as_it_is() -> None:
-    watch(object())
+    inside = SimpleNamespace(_game_progression="theirs", _inform7="theirs")
+    watch(SimpleNamespace(_wrapped_env=inside))
+    assert vars(inside) == {"_game_progression": "theirs", "_inform7": "theirs"}
