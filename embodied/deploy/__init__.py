@@ -1,0 +1,1 @@
+"""What stands between a policy and a robot: messages, the guard, its limits, its record."""
