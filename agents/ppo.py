@@ -33,6 +33,7 @@ from embodied.nets import (
     torch_threads,
     usable_device,
 )
+from embodied.onnx_graph import Affine
 from embodied.returns import DiscountedReturnScale, gae
 from embodied.run import open_run
 from embodied.spaces import to_vector, vector_keys, vector_size
@@ -86,6 +87,10 @@ class GaussianPolicy(nn.Module):
         if not greedy:
             action = action + torch.exp(self.log_std) * drawn(action.shape, self.noise)
         return self.centre + self.scale * action
+
+    def greedy_layers(self) -> nn.Sequential:
+        """What `decide` does where it is greedy, layer by layer, to be exported."""
+        return nn.Sequential(self.norm, *self.mean, Affine(self.centre, self.scale))
 
 
 class PPO:

@@ -28,6 +28,7 @@ from stable_baselines3.common.policies import (
 )
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecNormalize
+from torch import nn
 
 from embodied.env import Stepper
 from embodied.errors import UserError
@@ -35,6 +36,8 @@ from embodied.gym_view import ObsView
 from embodied.sb3_view import SB3View
 from embodied.spaces import vector_keys
 from embodied.types import ActionSpec, Array, Carry, Obs
+
+from .sb3_layers import greedy_layers
 
 log = logging.getLogger(__name__)
 NORMALISER = "embodied_normaliser.json"
@@ -110,6 +113,15 @@ class SB3Policy:
             obs = {k: self.normaliser(k, v) if k in known else v for k, v in obs.items()}
         action, _ = self.net.predict(self.view(obs), deterministic=greedy)
         return carry, action.reshape(len(action), -1).astype(np.float32)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The observations that the network takes, in its order."""
+        return ("state",) if self.view.flat else tuple(self.view.space)  # type: ignore[arg-type]
+
+    def greedy_layers(self) -> nn.Sequential:
+        """What `act` does where it is greedy, layer by layer, to be exported."""
+        return greedy_layers(self.net, self.normaliser, self.keys)
 
 
 def load_sb3_zip(path: str | Path, env: Stepper, trust_pickle: bool = False) -> SB3Policy:

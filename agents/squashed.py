@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from embodied.errors import UserError
 from embodied.nets import drawn
+from embodied.onnx_graph import Affine
 from embodied.spaces import to_vector, vector_keys, vector_size
 from embodied.types import ActionSpec, Array, Carry, Obs
 
@@ -83,3 +85,13 @@ class SquashedPolicy(nn.Module):
             noise = drawn(mean.shape, self.noise)
             action = torch.tanh(mean + log_std.clamp(*LOG_STD).exp() * noise)
         return self.centre + self.scale * action
+
+    def greedy_layers(self) -> nn.Sequential:
+        """What `decide` does where it is greedy, layer by layer, to be exported."""
+        actor: Any = self.actor
+        last = actor[-1]  # of its outputs the first half are means
+        size = self.action_spec.size
+        mean = nn.Linear(last.in_features, size)
+        mean.weight = nn.Parameter(last.weight[:size].detach())
+        mean.bias = nn.Parameter(last.bias[:size].detach())
+        return nn.Sequential(*actor[:-1], mean, nn.Tanh(), Affine(self.centre, self.scale))

@@ -221,6 +221,23 @@ class ArmTask(Task):
         control = xp.concat([target, half, half], axis=1)
         return control, {**memory, "target": target, "opening": opening}
 
+    def control_rule(self) -> dict[str, Any]:
+        """What `control` does, in words and numbers, for those who apply an exported policy."""
+        step = {
+            "joint_delta": "target[j] += action[j]",
+            "ee_delta": "the targets move the tool by the action in the table's frame, upright",
+        }[self.action]
+        return {
+            "commands": [*self.robot.joints, *self.robot.fingers],
+            "begin": "targets and opening begin at what is measured",
+            "joints": f"{step}; kept within lead_rad of the measured angle, then within low to high",
+            "fingers": "opening += action[-1]; kept within lead_m of the measured opening (both "
+            "fingers together), then within 0 to max_opening_m; each finger is sent half of it",
+            "lead_rad": LEAD_RAD,
+            "lead_m": LEAD_M,
+            "max_opening_m": self.robot.max_opening_m,
+        }
+
     def _tool_step(self, xp: Any, target: Array, action: Array) -> Array:
         """Joint steps that move the tool's target as an `ee_delta` action says, upright."""
         _, hand = self._chain.fk(target)
