@@ -28,10 +28,14 @@ class Transport(Protocol):
     """
 
     name: str
-    rejected: int
-    """Messages that came and could not be read."""
-    lost: int
-    """Messages that came faster than they were taken, and were dropped, the oldest first."""
+
+    @property
+    def rejected(self) -> int:
+        """Messages that came and could not be read."""
+
+    @property
+    def lost(self) -> int:
+        """Messages that came faster than they were taken, and were dropped, the oldest first."""
 
     @property
     def connected(self) -> bool:
