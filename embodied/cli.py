@@ -28,7 +28,8 @@ class Verb:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0 done, 1 `doctor` found something missing or an audit failed (or nobody reads the output),
+    0 done, 1 `doctor` found something missing, an audit failed, a replay differs or a robot was
+    stopped (or nobody reads the output),
     2 bad input (one line on stderr), 130 Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -152,6 +153,24 @@ def _who(verb: str, arguments: list[str]) -> str:
     if not arguments or "=" in arguments[0]:
         raise UserError(f"say who acts: embodied {verb} RUN, expert or random (see --help)")
     return arguments[0]
+
+
+def _export(arguments: list[str], options: Options) -> None:
+    from embodied.export import export, report
+
+    report(*export(arguments, options["--config-dir"]))
+
+
+def _deploy(arguments: list[str], options: Options) -> int:
+    from embodied.deploy.deploy import deploy
+
+    return deploy(_who("deploy", arguments), arguments[1:], options["--config-dir"])
+
+
+def _replay(arguments: list[str], options: Options) -> int:
+    from embodied.deploy.replay import replay
+
+    return replay(arguments, options["--config-dir"])
 
 
 def _bench(arguments: list[str], options: Options) -> None:
@@ -329,6 +348,53 @@ VERBS = {
 
             episodes=4 num_envs=4 seed=10000 camera= size=480x640 speed=1 seconds=20 greedy=true
             max_steps= out=video.mp4 viewer=false trust_pickle=false"""),
+        ("--config-dir",),
+    ),
+    "export": Verb(
+        _export,
+        "Export a trained policy as ONNX, with its joint map beside it.",
+        "export RUN out=FOLDER [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied export runs/mine out=exported
+            embodied eval exported env=pick_cube
+
+            seed=0
+            Writes policy.onnx (named observations to the greedy action, normaliser and limits
+            inside) and policy.json (inputs, action, joints, checkpoint, hash). It is compared with
+            the policy first, and not written if they differ by more than 1e-5 of an action's
+            range."""),
+        ("--config-dir",),
+    ),
+    "deploy": Verb(
+        _deploy,
+        "Put a policy on a robot, or on a simulated one behind the same topics, guarded.",
+        "deploy RUN [robot=ROBOT.yaml] [transport=NAME] [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied deploy runs/mine                             a rehearsal: the robot is simulated
+            embodied deploy runs/mine sim=bullet episodes=20      by another engine
+            embodied deploy runs/mine robot=mine.yaml transport=ros1 shadow=true
+            embodied deploy runs/mine robot=mine.yaml transport=dds transport.domain=7
+
+            robot=panda_sim transport=sim simulated=false shadow=false episodes=1 seed=10000
+            greedy=true record=FOLDER max_steps= home=true trust_pickle=false
+            A robot.yaml maps joints by name (copy one of ours: embodied list robots), and sets the
+            limits that a guard keeps to, in a process of its own. shadow=true computes and records
+            everything and sends nothing; simulated=true puts a simulated robot behind any
+            transport. Exit code 1 where the guard stopped the robot."""),
+        ("--config-dir",),
+    ),
+    "replay": Verb(
+        _replay,
+        "Play a robot's record back through a policy: what it did, what held it, what differs.",
+        "replay BAG RUN [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied replay runs/mine/flights/20261130-120000 runs/mine
+            embodied replay flight.mcap runs/other tolerance=1e-3 out=other.html
+
+            tolerance=1e-5 (of each component's range) greedy=true out=BAG/replay.html
+            trust_pickle=false
+            BAG is a folder or file of rosbag2, in MCAP or SQLite. Writes a page of asked, clamped,
+            sent and measured joints over time. Exit code 1 where the actions differ."""),
         ("--config-dir",),
     ),
     "bench": Verb(

@@ -72,8 +72,6 @@ class TaskEnv:
     World i draws from seed `seed + first_world + i` alone.
     """
 
-    exact_resume = True
-
     def __init__(
         self,
         task: Task,
@@ -88,6 +86,7 @@ class TaskEnv:
             raise UserError(f"{task.name} needs readouts this sim lacks: {sorted(lacking)}")
         self.task, self.sim, self.name = task, sim, task.name
         self.num_worlds = n = sim.num_worlds
+        self.exact_resume = getattr(sim, "exact_resume", True)
         self.instructions = task.instructions[:1] * n
         self.max_steps = task.max_steps if max_steps is None else max_steps
         if self.max_steps < 1:

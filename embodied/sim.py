@@ -41,6 +41,10 @@ class Sim(Protocol):
     GPU need not tell the host, then, which worlds they are."""
     missing: frozenset[str]
     """Readouts that this backend cannot supply."""
+    exact_resume: bool
+    """Whether a restored state goes on as if nothing had been (it does where a Sim says nothing)."""
+    measured: bool
+    """Whether its state is what sensors say of a real robot: a task then adds no noise of its own."""
 
     @property
     def qpos(self) -> Array: ...  # (N, nq), live

@@ -67,6 +67,8 @@ class Task:
     proprio_size: int | None = None
     """How many leading columns of the observation "state" are the robot's own; None: unknown."""
     cameras: tuple[str, ...] = ()
+    tracked: tuple[str, ...] = ()
+    """Objects whose poses it observes: on a robot, a tracker has to supply them."""
     weights: Mapping[str, float] = {}
     """Weight of each named reward term in the env's own reward (1 where not named)."""
     flaws: tuple[Flaw, ...] = ()

@@ -16,6 +16,7 @@ class Named:
     """
 
     model: Any
+    measured = False
 
     def joint(self, name: str) -> tuple[slice, slice]:
         view = self._view("joint", name)

@@ -36,6 +36,7 @@ class CubeTask(ArmTask):
 
     keypoints: tuple[str, ...] = ("tool", "cube", "goal")
     movable: tuple[str, ...] = ("cube",)
+    tracked: tuple[str, ...] = ("cube",)
     quantities: tuple[Quantity, ...] = (*ARM, *CUBE)
 
     def bind(self, sim: Sim) -> None:
@@ -74,7 +75,7 @@ class CubeTask(ArmTask):
             "body_inertia": (2.0 / 3.0 * mass * half * half)[:, None, None],
         }
         parameters = {k: rest + mask * values[k] for k, (rest, mask) in self._nominal.items()}
-        memory = start_tracking(xp, draw, unit[:, 2:5], pose)
+        memory = start_tracking(sim, draw, unit[:, 2:5], pose)
         goal = self.goal(xp, unit[:, 5:8], poses)
         return parameters, {**memory, "half": half, "goal": goal}
 

@@ -41,6 +41,7 @@ class DrawerTask(ArmTask):
     """
 
     movable: tuple[str, ...] = ("cabinet",)
+    tracked: tuple[str, ...] = ("drawer",)
     quantities: tuple[Quantity, ...] = (*ARM, *DRAWER)
 
     def bind(self, sim: Sim) -> None:
@@ -68,7 +69,7 @@ class DrawerTask(ArmTask):
         qpos[:, self._drawer] = opening[:, None]
         handle = shut + opening[:, None] * ahead
         pose = xp.concat([handle, cabinet[:, 3:]], axis=1)
-        seen = start_tracking(xp, draw, unit[:, 1:4], pose, "handle_")
+        seen = start_tracking(sim, draw, unit[:, 1:4], pose, "handle_")
         return {"shut": shut, "ahead": ahead, "widest": opening, **seen}
 
     def sense(self, sim: Sim, action: Array, memory: Carry) -> Carry:

@@ -67,7 +67,7 @@ class PegInsert(ArmTask):
         "insert it",
     )
     keypoints = ("tool", "peg", "goal")
-    movable = ("peg",)
+    movable, tracked = ("peg",), ("peg", "socket")
     quantities = (*ARM, *PEG)
     weights = {
         "reach": 0.5,
@@ -105,8 +105,8 @@ class PegInsert(ArmTask):
         self, sim: Sim, draw: Draw, unit: Array, qpos: Array, poses: dict[str, Array]
     ) -> tuple[dict[str, Array], Carry]:
         xp, socket = sim.xp, poses["socket"]
-        seen = start_tracking(xp, draw, unit[:, 0:3], poses["peg"])
-        seen_too = start_tracking(xp, draw, unit[:, 3:6], socket, "socket_")
+        seen = start_tracking(sim, draw, unit[:, 0:3], poses["peg"])
+        seen_too = start_tracking(sim, draw, unit[:, 3:6], socket, "socket_")
         return {}, {**seen, **seen_too, "goal": socket[:, :3] + TIP_M * self._up}
 
     def sense(self, sim: Sim, action: Array, memory: Carry) -> Carry:

@@ -60,7 +60,7 @@ class StackCube(CubeTask):
         "let go",
     )
     keypoints = ("tool", "cube", "blue_cube")
-    movable = ("cube", "blue_cube")
+    movable = tracked = ("cube", "blue_cube")
     quantities = (*ARM, *CUBE, *BLUE)
     weights = {
         "reach": 0.5,
@@ -95,7 +95,7 @@ class StackCube(CubeTask):
         self, sim: Sim, draw: Draw, unit: Array, qpos: Array, poses: dict[str, Array]
     ) -> tuple[dict[str, Array], Carry]:
         parameters, memory = super().place(sim, draw, unit, qpos, poses)
-        blue = start_tracking(sim.xp, draw, unit[:, 8:11], poses["blue_cube"], "blue_")
+        blue = start_tracking(sim, draw, unit[:, 8:11], poses["blue_cube"], "blue_")
         return parameters, {**memory, **blue}
 
     def goal(self, xp: Any, unit: Array, poses: dict[str, Array]) -> Array:

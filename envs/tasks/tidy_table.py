@@ -60,7 +60,7 @@ class TidyTable(DrawerTask, CubeTask):
         "let go",
     )
     keypoints = ("tool", "cube", "handle", "goal")
-    movable = ("cube", "blue_cube", "cabinet")
+    movable, tracked = ("cube", "blue_cube", "cabinet"), ("cube", "drawer")
     quantities = (*ARM, *CUBE, *DRAWER, *INSIDE)
     weights = {
         "handle": 0.5,

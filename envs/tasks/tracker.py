@@ -32,14 +32,15 @@ def no_tracking(sim: Sim, name: str = "") -> Carry:
     }
 
 
-def start_tracking(xp: Any, draw: Draw, unit: Array, pose: Array, name: str = "") -> Carry:
+def start_tracking(sim: Sim, draw: Draw, unit: Array, pose: Array, name: str = "") -> Carry:
     """Memory rows of a tracker that has just seen `pose` `(n, 7)`: position and quaternion.
 
     `unit` `(n, 3)` are random numbers in (0, 1) that say how good it is in this episode. A second
-    tracker has a `name`, which its rows begin with.
+    tracker has a `name`, which its rows begin with. What is measured already is as bad as it is.
     """
-    delayed = unit[:, 0] > 0.5
-    quality = 0.5 + unit[:, 1:]
+    xp = sim.xp
+    delayed = (unit[:, 0] > 0.5) & (not sim.measured)
+    quality = (0.5 + unit[:, 1:]) * (0.0 if sim.measured else 1.0)
     parts = [POSITION_STD_M * quality[:, :1]] * 3 + [0.5 * ROTATION_STD_RAD * quality[:, :1]] * 4
     noise = xp.concat([*parts, (DROPOUT * 2.0**32) * quality[:, 1:]], axis=1)
     key = draw.key(f"{name}track/noise")

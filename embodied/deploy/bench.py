@@ -1,0 +1,65 @@
+"""The bench of a simulated robot: starts it, puts its world at the start of an episode, and knows
+what no robot can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from embodied.errors import UserError
+
+START_S = 60.0
+
+
+class Bench:
+    """A simulated robot (`embodied.deploy.plant`) in a process of its own, with `settings`."""
+
+    def __init__(self, settings: Mapping[str, Any], files: tuple[int, ...] = ()) -> None:
+        self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "embodied.deploy.plant"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *files),
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            assert self.process.stdin is not None
+            self.process.stdin.write(json.dumps({**settings, "bench": theirs.fileno()}).encode())
+            self.process.stdin.close()
+        self._end.settimeout(START_S)
+        self.look()
+
+    def reset(self, seed: int) -> dict[str, Any]:
+        """Put the world at the start of the episode with that seed."""
+        return self._ask({"seed": seed})
+
+    def look(self) -> dict[str, Any]:
+        """Whether the task is done (`succeeded`), and how many steps of physics that took."""
+        return self._ask({})
+
+    def close(self) -> None:
+        self._end.close()
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            self._end.send(json.dumps(what).encode())
+            data = self._end.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            raise UserError("the simulated robot has ended: see above")
+        answer = json.loads(data)
+        assert isinstance(answer, dict)
+        return answer

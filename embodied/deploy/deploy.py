@@ -1,0 +1,273 @@
+"""`embodied deploy`: a trained policy on a robot, or on a simulated one behind the same topics."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from embodied import __version__
+from embodied.actor import Actor, find_actor
+from embodied.agent import Policy
+from embodied.arguments import settings
+from embodied.build import make
+from embodied.config import CONF, amend, options
+from embodied.deploy.bench import Bench
+from embodied.deploy.fit import body_settings, check_fit, start_pose
+from embodied.deploy.keeper import Keeper, Tripped
+from embodied.deploy.messages import Text
+from embodied.deploy.recorder import ABOUT, EVENT, START, Recorder
+from embodied.deploy.requests import Mode, Wish
+from embodied.deploy.robot_env import RobotEnv
+from embodied.deploy.robot_map import RobotMap, load_robot_map
+from embodied.deploy.session import Session
+from embodied.errors import UserError, unknown
+from embodied.spaces import to_vector, vector_keys, vector_size
+
+ROBOTS = Path(__file__).parent / "robots"
+DEFAULTS = {
+    "robot": "panda_sim",
+    "transport": "sim",
+    "simulated": False,
+    "shadow": False,
+    "episodes": 1,
+    "seed": 10_000,
+    "greedy": True,
+    "record": str,
+    "max_steps": int,
+    "home": True,
+    "trust_pickle": False,
+}
+SIM = {"_target_": "embodied.envs.ros.robot_sim.RobotSim"}
+LOOK_EVERY = 5
+"""Steps of control between questions to the bench whether the task is done."""
+HOME_S = 60.0
+
+
+@dataclass
+class Deployment:
+    """All that a deployment is made of, chosen but not started."""
+
+    robot: RobotMap
+    plain: dict[str, Any]
+    transport: dict[str, Any]
+    cfg: DictConfig
+    env: RobotEnv
+    policy: Policy
+    actor: Actor
+    shadow: bool
+    greedy: bool
+    simulated: bool
+    record: Path | None
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return vector_size(self.env.observation_space), self.env.action_spec.size
+
+
+def deploy(who: str, arguments: Sequence[str] = (), config_dir: str | Path | None = None) -> int:
+    """Deploy `who` (see `embodied.actor`) as the `key=value` arguments say; 1 if the robot tripped.
+
+    Raises `UserError` for bad input, and where policy and robot do not fit, before anything moves.
+    """
+    wanted, overrides = settings(arguments, DEFAULTS, ("transport",))
+    plan = choose(who, wanted, overrides, config_dir)
+    console = Console(highlight=False)
+    seeds = range(wanted["seed"], wanted["seed"] + wanted["episodes"])
+    with ExitStack() as stack:
+        session, recorder = start(plan, stack)
+        rows = []
+        for seed in seeds:
+            row = run_episode(plan, session, seed, recorder)
+            rows.append(row)
+            console.print(describe(row))
+            for line, count in Counter(session.keeper.hear()).items():
+                console.print(f"  {line}{f' ({count} times)' if count > 1 else ''}", markup=False)
+            if row["tripped"] and not plan.simulated:
+                break
+        if wanted["home"] and not plan.shadow and not rows[-1]["tripped"]:
+            go_home(session)
+    return int(any(row["tripped"] for row in rows))
+
+
+def choose(
+    who: str, wanted: dict[str, Any], overrides: list[str], config_dir: str | Path | None = None
+) -> Deployment:
+    """Find everything, and see whether it fits. Raises `UserError`."""
+    if wanted["max_steps"]:
+        overrides.append(f"env.max_steps={wanted['max_steps']}")
+    ways = [text for text in overrides if text.startswith("transport.")]
+    overrides = [text for text in overrides if text not in ways]
+    actor = find_actor(who, overrides, wanted["trust_pickle"])
+    cfg = actor.worlds(overrides, config_dir)
+    if "task" not in cfg.env:
+        raise UserError(
+            f"{cfg.env.name} is no task of a robot arm: there is nothing to deploy it on"
+        )
+    path = robot_file(wanted["robot"])
+    robot = load_robot_map(path)
+    task = make(cfg.env.task)
+    tracked = [name for name in getattr(task, "tracked", ()) if name in robot.objects]
+    names = [joint.name for joint in robot.joints]
+    sim = make(
+        OmegaConf.create(SIM), source=task.model(), num_worlds=1, joints=(), objects=(),
+        rate_hz=robot.rate_hz,
+    )  # fmt: skip
+    check_fit(robot, task, sim)
+    sim.watch(names, tracked)
+    env = RobotEnv(task, sim, cfg.env.max_steps, seed=wanted["seed"])
+    transport = transport_settings(wanted["transport"], ways)
+    simulated = wanted["simulated"] or wanted["transport"] == "sim"
+    plain = dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]
+    return Deployment(
+        robot, plain, transport, cfg, env, actor.policy(env), actor, wanted["shadow"],
+        wanted["greedy"], simulated, _record_folder(actor, wanted["record"]),
+    )  # fmt: skip
+
+
+def robot_file(name: str) -> Path:
+    """A robot.yaml by its path, or by the name of one that ships with embodied."""
+    if Path(name).suffix in (".yaml", ".yml"):
+        return Path(name)
+    known = sorted(file.stem for file in ROBOTS.glob("*.yaml"))
+    if name not in known:
+        raise unknown("robot (give a robot.yaml, or one of ours)", name, known)
+    return ROBOTS / f"{name}.yaml"
+
+
+def transport_settings(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A transport's configuration, with `transport.KEY=VALUE` overrides. Raises `UserError`."""
+    if name not in options("transport"):
+        raise unknown("transport", name, options("transport"))
+    cfg = OmegaConf.create({"transport": OmegaConf.load(CONF / "transport" / f"{name}.yaml")})
+    plain = OmegaConf.to_container(amend(cfg, overrides).transport, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]:
+    """Start the recorder, the simulated robot where there is one, the guard; nothing moves yet."""
+    transport = dict(plan.transport)
+    if plan.simulated and "folder" in transport and transport["folder"] is None:
+        transport["folder"] = stack.enter_context(tempfile.TemporaryDirectory(prefix="robot_"))
+    recorder = None
+    if plan.record is not None:
+        recorder = stack.enter_context(Recorder(plan.record))
+        recorder.record(ABOUT, Text(json.dumps(about(plan))))
+    common = {"robot": plan.plain, "where": plan.robot.name, "transport": transport}
+    bench = None
+    if plan.simulated:
+        cfg = OmegaConf.to_container(plan.cfg, resolve=True)
+        bench = Bench({**common, "cfg": cfg})
+        stack.callback(bench.close)
+    task = plan.env.task
+    given = {
+        **common,
+        "observation": plan.sizes[0],
+        "action": plan.sizes[1],
+        "body": body_settings(plan.robot, task),
+        "home": start_pose(plan.robot, task),
+        "shadow": plan.shadow,
+    }
+    sender = recorder.sender() if recorder is not None else None
+    keeper = Keeper(given, None if sender is None else sender.fileno(), len(plan.robot.joints))
+    stack.callback(keeper.close)
+    if sender is not None:
+        sender.close()
+    session = Session(plan.robot, keeper, None, bench, plan.shadow)
+    plan.env.sim.link = session  # type: ignore[attr-defined]
+    topic = plan.robot.state_topic
+    keeper.wait(lambda state: state.mode != Mode.WAITING, 10.0, f"no joints are heard on {topic}")
+    return session, recorder
+
+
+def run_episode(
+    plan: Deployment, session: Session, seed: int, recorder: Recorder | None = None
+) -> dict[str, Any]:
+    """One episode: `seed`, `success`, `length`, `tripped` (why, or None), `holds`, `overruns`."""
+    env, keeper = plan.env, session.keeper
+    keys = vector_keys(env.observation_space)
+    session.seed = seed
+    if recorder is not None:
+        told = {"t_ns": time.time_ns(), "kind": START, "what": f"episode of seed {seed}"}
+        recorder.record(EVENT, Text(json.dumps(told)))
+    before, overruns = keeper.state.holds, env.sim.overruns  # type: ignore[attr-defined]
+    success, tripped, length = False, None, 0
+    try:
+        obs, carry = env.reset(seed=np.array([seed])), plan.policy.carry(1)
+        for length in range(1, env.max_steps + 1):
+            carry, action = plan.policy.act(carry, obs, plan.greedy)
+            keeper.observation[:] = to_vector(obs, keys)[0]
+            keeper.action[:] = action[0]
+            step = env.step(action)
+            obs = step.obs
+            success = success or _done(session, step, length)
+            if step.fault[0]:
+                raise Tripped(keeper.why())
+            if success:
+                break
+        keeper.ask(Wish.NOTHING)
+    except Tripped as trip:
+        tripped = str(trip)
+    return {
+        "seed": seed,
+        "success": bool(success),
+        "length": length,
+        "tripped": tripped,
+        "holds": keeper.state.holds - before,
+        "overruns": env.sim.overruns - overruns,  # type: ignore[attr-defined]
+    }
+
+
+def _done(session: Session, step: Any, length: int) -> bool:
+    """Whether the task is done: by the bench, which knows; else by what was seen."""
+    if session.bench is None:
+        return bool(step.success[0])
+    return length % LOOK_EVERY == 0 and bool(session.bench.look()["succeeded"])
+
+
+def go_home(session: Session) -> None:
+    """Bring the robot to its home pose, and end."""
+    number = session.keeper.ask(Wish.HOME, np.zeros(len(session.robot.joints)))
+    session.keeper.wait_for(number, (Mode.DONE,), HOME_S, "the robot does not get home")
+
+
+def describe(row: dict[str, Any]) -> str:
+    """A line about an episode."""
+    end = f"tripped: {row['tripped']}" if row["tripped"] else "done" if row["success"] else "failed"
+    return f"seed {row['seed']}  {end}, {row['length']} steps, held {row['holds']} times"
+
+
+def about(plan: Deployment) -> dict[str, Any]:
+    """What a record says of itself."""
+    return {
+        "checkpoint": plan.actor.name,
+        "robot_map": plan.plain,
+        "transport": plan.transport,
+        "simulated": plan.simulated,
+        "live": not plan.shadow,
+        "greedy": plan.greedy,
+        "env": plan.env.name,
+        "embodied": __version__,
+        "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def _record_folder(actor: Actor, given: str | None) -> Path | None:
+    if given == "false":
+        return None
+    if given is not None:
+        return Path(given)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return (actor.folder or Path()) / "flights" / stamp

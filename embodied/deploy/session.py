@@ -1,0 +1,92 @@
+"""One session with a robot: what a task's simulator, which is the robot, is linked to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from embodied.deploy.bench import Bench
+from embodied.deploy.keeper import Keeper
+from embodied.deploy.requests import Mode, Wish
+from embodied.deploy.robot_map import RobotMap
+
+THERE = 0.02
+"""How near (rad or m) joints must come to where an episode starts."""
+MOVE_S = 60.0
+SETTLE_S = 10.0
+
+
+class Tracker(Protocol):
+    """What tells where objects are: `embodied.deploy.eyes.Eyes`."""
+
+    def poses(self) -> Mapping[str, np.ndarray]:
+        """Poses `(7,)` by name, as last seen."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until every object was seen anew. Raises `UserError` after `timeout_s`."""
+
+
+class Session:
+    """The guard's keeper, the tracker of objects, and the bench where the robot is simulated.
+
+    `prepare` is what an operator does between episodes: a simulated world is put at the start of
+    `seed`; a real robot is moved to its start by the guard, slowly, and its objects are waited for.
+    """
+
+    def __init__(
+        self,
+        robot: RobotMap,
+        keeper: Keeper,
+        tracker: Tracker | None = None,
+        bench: Bench | None = None,
+        shadow: bool = False,
+    ) -> None:
+        self.robot, self.keeper, self.tracker, self.bench = robot, keeper, tracker, bench
+        self.shadow, self.seed = shadow, 0
+
+    def joints(self) -> tuple[np.ndarray, np.ndarray]:
+        state = self.keeper.state
+        return state.q, state.v
+
+    def objects(self) -> Mapping[str, np.ndarray]:
+        return {} if self.tracker is None else self.tracker.poses()
+
+    def command(self, target: np.ndarray) -> None:
+        self.keeper.ask(Wish.RUN, target)
+
+    def failed(self) -> bool:
+        return self.keeper.state.mode == Mode.TRIPPED
+
+    def arm(self) -> None:
+        """Arm the guard again, where it has tripped. Raises `UserError` where it cannot be."""
+        number = self.keeper.ask(Wish.ARM)
+        modes = (Mode.IDLE, Mode.WAITING)
+        self.keeper.wait_for(number, modes, SETTLE_S, "the guard cannot be armed")
+
+    def prepare(self, target: np.ndarray) -> None:
+        keeper = self.keeper
+        if self.bench is not None:
+            number = keeper.ask(Wish.FORGET)
+            keeper.wait(lambda state: state.number >= number, SETTLE_S, "the guard does not answer")
+            self.bench.reset(self.seed)
+            if keeper.state.mode == Mode.TRIPPED:
+                time.sleep(0.1)
+                self.arm()
+            keeper.wait_for(number, (Mode.IDLE,), SETTLE_S, self._silence())
+        elif not self.shadow:
+            number = keeper.ask(Wish.MOVE, target)
+
+            def there() -> bool:
+                return bool(np.all(np.abs(keeper.state.q - target) < THERE))
+
+            keeper.wait_for(number, (Mode.MOVING,), SETTLE_S, "the guard does not move the robot")
+            keeper.wait(lambda state: there(), MOVE_S, "the robot does not get to its start")
+            keeper.ask(Wish.NOTHING)
+        if self.tracker is not None:
+            self.tracker.wait(SETTLE_S)
+
+    def _silence(self) -> str:
+        return f"no joints are heard on {self.robot.state_topic}"

@@ -1,0 +1,1 @@
+"""ROS and what speaks like it: transports of messages behind one contract."""
