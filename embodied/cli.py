@@ -167,6 +167,13 @@ def _deploy(arguments: list[str], options: Options) -> int:
     return deploy(_who("deploy", arguments), arguments[1:], options["--config-dir"])
 
 
+def _serve(arguments: list[str], options: Options) -> int:
+    from embodied.serve import serve
+
+    who = arguments.pop(0) if arguments and "=" not in arguments[0] else None
+    return serve(who, arguments, options["--config-dir"])
+
+
 def _replay(arguments: list[str], options: Options) -> int:
     from embodied.deploy.replay import replay
 
@@ -203,8 +210,9 @@ def _demo(arguments: list[str], options: Options) -> int:
 
 WHO = """\
 RUN is a run directory, one of its checkpoints, a policy of stable-baselines3 (model.zip),
-the scripted expert (expert) or one of its flaws (expert:slow), or random; the last four need
-env=NAME. Further key=value arguments change the worlds: env.max_steps=200 sim.threads=1 ..."""
+a folder that `embodied export` wrote, a policy that is served (ws://HOST:PORT), the scripted
+expert (expert) or one of its flaws (expert:slow), or random; all but the first two need env=NAME.
+Further key=value arguments change the worlds: env.max_steps=200 sim.threads=1 ..."""
 
 VERBS = {
     "train": Verb(
@@ -370,8 +378,8 @@ VERBS = {
         "Put a policy on a robot, or on a simulated one behind the same topics, guarded.",
         "deploy RUN [robot=ROBOT.yaml] [transport=NAME] [KEY=VALUE ...] [--config-dir DIR]",
         textwrap.dedent("""\
-            embodied deploy runs/mine                             a rehearsal: the robot is simulated
-            embodied deploy runs/mine sim=bullet episodes=20      by another engine
+            embodied deploy runs/mine                            a rehearsal: a simulated robot
+            embodied deploy runs/mine sim=bullet episodes=20     by another engine
             embodied deploy runs/mine robot=mine.yaml transport=ros1 shadow=true
             embodied deploy runs/mine robot=mine.yaml transport=dds transport.domain=7
 
@@ -395,6 +403,26 @@ VERBS = {
             trust_pickle=false
             BAG is a folder or file of rosbag2, in MCAP or SQLite. Writes a page of asked, clamped,
             sent and measured joints over time. Exit code 1 where the actions differ."""),
+        ("--config-dir",),
+    ),
+    "serve": Verb(
+        _serve,
+        "Put a trained policy, or a reward model, behind a websocket.",
+        "serve [RUN] [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied serve runs/mine
+            embodied serve model.zip env=hopper port=9000
+            embodied serve reward_model=stage_aware reward_model.stage_aware.path=runs/judge \\
+                env=pick_cube
+            embodied eval ws://127.0.0.1:8765 env=hopper            another process acts
+            embodied train env=pick_cube reward_model=[env,remote] \\
+                reward_model.remote.url=ws://127.0.0.1:8765         another process judges
+
+            host=127.0.0.1 port=8765 token_env=EMBODIED_TOKEN token_file= cert= key= rate=1000
+            connections=8 idle_s=300 most_worlds=1024 trust_pickle=false
+            A host that other machines reach needs both a token of 16 characters or more, in a file
+            or in an environment variable (clients have it in theirs), and TLS: cert=FILE key=FILE.
+            It serves until Ctrl-C."""),
         ("--config-dir",),
     ),
     "bench": Verb(

@@ -22,11 +22,14 @@ from embodied.config import CONF, compose_config, options
 from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
 from embodied.judgement import judge
+from embodied.limits import Limits
 from embodied.record import record
 from embodied.reward_folder import RewardFile
 from embodied.reward_model import KINDS, Channel, Needs, RewardModel, start
 from embodied.rewards import Rewards, ask
 from embodied.sandbox_worker import load, world_of
+from embodied.served import ServedReward
+from embodied.server import Server
 from embodied.shaping import SHAPINGS
 from embodied.statistics import spearman
 from embodied.tracing import Trace
@@ -75,8 +78,17 @@ def config(*names: str, sees: str = "state") -> DictConfig:
     many = [name for name in names if "members" in plain.reward_model[name]]
     own += [f"reward_model.{name}.members=1" for name in many]
     own += [f"reward_model.{name}.path={written()}" for name in names if name in CODE_MODELS]
+    own += [f"reward_model.{name}.url={served()}" for name in names if name == "remote"]
     worlds = ["env=line_reach", "env.max_steps=9", "num_envs=4", "sim.threads=1"]
     return compose_config([*worlds, f"reward_model=[{','.join(names)}]", *own])
+
+
+@cache
+def served() -> str:
+    """Where the model that `remote` asks is served, until the tests end."""
+    model, space = build("stage_aware", "state"), rollout()[0].observation_space
+    there = ServedReward(model, space, "stage_aware", "fitted here")
+    return Server(there, limits=Limits(rate=1e6)).__enter__().url
 
 
 @cache
@@ -292,7 +304,7 @@ def all_done(episode: Episode) -> Episode:
     return replace(episode, success=episode.success | True, stage=0 * episode.stage)
 
 
-@pytest.mark.parametrize("name", sorted({*HONEST} - {"perceptual"}))  # which has no targets
+@pytest.mark.parametrize("name", sorted({*HONEST} - {"perceptual", "remote"}))  # which has no targets
 @pytest.mark.parametrize("same", [all_zero, all_done])
 def test_targets_that_are_all_alike_are_refused(
     name: str, same: Callable[[Episode], Episode]
