@@ -44,6 +44,11 @@ class Bench:
         """Whether the task is done (`succeeded`), and how many steps of physics that took."""
         return self._ask({})
 
+    def delays_ns(self) -> list[int]:
+        """How long the newest commands that bear a stamp were on their way."""
+        delays: list[int] = self._ask({"delays": True})["delays_ns"]
+        return delays
+
     def close(self) -> None:
         self._end.close()
         try:
@@ -55,7 +60,7 @@ class Bench:
     def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
         try:
             self._end.send(json.dumps(what).encode())
-            data = self._end.recv(65536)
+            data = self._end.recv(262144)
         except OSError:
             data = b""
         if not data:

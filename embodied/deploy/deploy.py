@@ -24,6 +24,7 @@ from embodied.arguments import settings
 from embodied.build import make
 from embodied.config import CONF, amend, options
 from embodied.deploy.bench import Bench
+from embodied.deploy.eyes import Eyes
 from embodied.deploy.fit import body_settings, check_fit, start_pose
 from embodied.deploy.keeper import Keeper, Tripped
 from embodied.deploy.messages import Text
@@ -52,7 +53,9 @@ DEFAULTS = {
 SIM = {"_target_": "embodied.envs.ros.robot_sim.RobotSim"}
 LOOK_EVERY = 5
 """Steps of control between questions to the bench whether the task is done."""
-HOME_S = 60.0
+HOME_S, LISTEN_S = 60.0, 10.0
+CAMERA, CAMERA_HZ = "tracking", 20.0
+"""Of the simulated robot: the name of its model's camera, and images a second."""
 
 
 @dataclass
@@ -69,6 +72,7 @@ class Deployment:
     shadow: bool
     greedy: bool
     simulated: bool
+    tracked: tuple[str, ...]
     record: Path | None
 
     @property
@@ -132,7 +136,7 @@ def choose(
     plain = dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]
     return Deployment(
         robot, plain, transport, cfg, env, actor.policy(env), actor, wanted["shadow"],
-        wanted["greedy"], simulated, _record_folder(actor, wanted["record"]),
+        wanted["greedy"], simulated, tuple(tracked), _record_folder(actor, wanted["record"]),
     )  # fmt: skip
 
 
@@ -166,30 +170,61 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
         recorder = stack.enter_context(Recorder(plan.record))
         recorder.record(ABOUT, Text(json.dumps(about(plan))))
     common = {"robot": plan.plain, "where": plan.robot.name, "transport": transport}
-    bench = None
+    bench, tracker = None, None
+    tracked = bool(plan.tracked)
     if plan.simulated:
         cfg = OmegaConf.to_container(plan.cfg, resolve=True)
-        bench = Bench({**common, "cfg": cfg})
+        bench = Bench({**common, "cfg": cfg, "camera": _camera(plan) if tracked else None})
         stack.callback(bench.close)
-    task = plan.env.task
-    given = {
-        **common,
-        "observation": plan.sizes[0],
-        "action": plan.sizes[1],
-        "body": body_settings(plan.robot, task),
-        "home": start_pose(plan.robot, task),
-        "shadow": plan.shadow,
-    }
+    if tracked:
+        sender = recorder.sender() if recorder is not None else None
+        tracker = Eyes(_tracker(plan), transport, None if sender is None else sender.fileno())
+        stack.callback(tracker.close)
+    given = guard_settings(plan, transport)
     sender = recorder.sender() if recorder is not None else None
     keeper = Keeper(given, None if sender is None else sender.fileno(), len(plan.robot.joints))
     stack.callback(keeper.close)
     if sender is not None:
         sender.close()
-    session = Session(plan.robot, keeper, None, bench, plan.shadow)
+    session = Session(plan.robot, keeper, tracker, bench, plan.shadow)
     plan.env.sim.link = session  # type: ignore[attr-defined]
     topic = plan.robot.state_topic
-    keeper.wait(lambda state: state.mode != Mode.WAITING, 10.0, f"no joints are heard on {topic}")
+    keeper.wait(
+        lambda state: state.mode != Mode.WAITING, LISTEN_S, f"no joints are heard on {topic}"
+    )
     return session, recorder
+
+
+def guard_settings(plan: Deployment, transport: dict[str, Any]) -> dict[str, Any]:
+    """What the guard's process is told."""
+    return {
+        "robot": plan.plain,
+        "where": plan.robot.name,
+        "transport": transport,
+        "observation": plan.sizes[0],
+        "action": plan.sizes[1],
+        "body": body_settings(plan.robot, plan.env.task),
+        "home": start_pose(plan.robot, plan.env.task),
+        "shadow": plan.shadow,
+    }
+
+
+def _tracker(plan: Deployment) -> dict[str, Any]:
+    """The tracker of the objects that this task sees, and of no other."""
+    objects = {name: plan.robot.tracker["objects"][name] for name in plan.tracked}
+    return {**plan.robot.tracker, "objects": objects}
+
+
+def _camera(plan: Deployment) -> dict[str, Any]:
+    """The simulated camera, where the map has the real one."""
+    lens = plan.robot.tracker["camera"]
+    return {
+        "name": CAMERA,
+        "topic": plan.robot.tracker["topic"],
+        "height": lens["height"],
+        "width": lens["width"],
+        "rate_hz": CAMERA_HZ,
+    }
 
 
 def run_episode(

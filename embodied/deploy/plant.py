@@ -12,8 +12,10 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -21,11 +23,16 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from embodied.build import make, make_env
+from embodied.deploy.camera import scene_slot
 from embodied.deploy.mailbox import Mailbox
-from embodied.deploy.messages import JointState, Malformed
+from embodied.deploy.messages import JointState, JointTrajectory, Malformed
 from embodied.deploy.robot_map import COMMANDS, RobotMap, robot_map
 from embodied.deploy.transport import Transport
+from embodied.errors import UserError
+from embodied.random import Draw
 
+PRIORITY, FIFO = 5, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+DELAYS = 2000
 BEHIND_NS = 100_000_000
 """How far physics may fall behind the wall's clock before it gives up to catch up."""
 
@@ -33,8 +40,7 @@ BEHIND_NS = 100_000_000
 class Plant:
     """One world of a task, told and asked as a robot is. `step` goes one step of physics on.
 
-    `scene` is a slot of a mailbox that a camera's process reads: all of qpos, of the mocap poses
-    and of the sizes of shapes.
+    `scene` is a mailbox from which a camera's process reads what there is to be seen.
     """
 
     def __init__(
@@ -45,7 +51,12 @@ class Plant:
         self._places = [self.sim.joint(joint.name) for joint in robot.joints]
         self._servos = [self.sim.actuator(joint.name) for joint in robot.joints]
         self.control = np.zeros((1, len(self.sim.control_range)))
-        self.rows: dict[str, np.ndarray] = {}
+        self.still = np.zeros(0)
+        """Of the scene, all that stays where it is during an episode."""
+        self.sizes: dict[str, float] = {}
+        """Half an edge of each tracked cube, in m: what an operator would know."""
+        self.delays_ns: deque[int] = deque(maxlen=DELAYS)
+        """How long commands that bear a stamp were on their way, the newest of them."""
         self.steps = self.malformed = 0
         self.succeeded = False
         transport.advertise(robot.state_topic, JointState)
@@ -55,11 +66,22 @@ class Plant:
     def reset(self, seed: int) -> None:
         """The start of the episode with that seed; the robot holds where it then is."""
         self.env.reset(seed=np.array([seed]))
+        rows, parameters, _ = self.task.reset(self.sim, Draw(np.array([seed]), np.array([0])))
+        shapes = parameters.get("geom_size", self.sim.parameter("geom_size")[None])
+        places = [rows[key] for key in ("mocap_pos", "mocap_quat")]
+        self.still = np.concatenate([np.ravel(part) for part in (*places, shapes)])
+        self.sizes = {name: self._half(name, shapes[0]) for name in self.task.tracked}
         self.transport.take()
         self.hold()
         self.steps, self.succeeded = 0, False
         self.action = np.zeros((1, self.env.action_spec.size), np.float32)
         self.before = self.task.before(self.sim)
+
+    def _half(self, name: str, shapes: np.ndarray) -> float:
+        try:
+            return float(shapes[self.sim.geom(name)][0])
+        except UserError:  # of several shapes
+            return 0.0
 
     def hold(self) -> None:
         """Tell the servos to stay where they are."""
@@ -74,6 +96,9 @@ class Plant:
             except Malformed:
                 self.malformed += 1
                 continue
+            if isinstance(received.message, JointTrajectory) and received.message.stamp_ns:
+                since = time.monotonic_ns() - received.received_ns
+                self.delays_ns.append(time.time_ns() - since - received.message.stamp_ns)
             for joint, servo in zip(self.robot.joints, self._servos, strict=True):
                 if joint.name in told and np.isfinite(told[joint.name]):
                     low, high = self.sim.control_range[servo]
@@ -102,7 +127,8 @@ class Plant:
     def show(self) -> None:
         """Let the camera's process see the world."""
         if self.scene is not None:
-            parts = [np.ravel(self.sim.qpos[0]), *(np.ravel(self.rows[k]) for k in self.rows)]
+            now = np.array([float(time.time_ns())])
+            parts = [now, np.ravel(self.sim.qpos[0]), self.still]
             self.scene.write("scene", np.concatenate(parts))
 
 
@@ -110,12 +136,13 @@ def main() -> int:
     """Run until the bench lets go (or, without one, until it is interrupted)."""
     given = json.loads(sys.stdin.buffer.readline())
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(given.get("priority", 5)))
+        os.sched_setscheduler(0, FIFO, os.sched_param(PRIORITY))
     cfg = OmegaConf.create(given["cfg"])
     robot = robot_map(given["robot"], given["where"])
     env: Any = make_env(cfg, num_envs=1, seed=0)
     transport = make(given["transport"])
-    plant = Plant(env, robot, transport)
+    scene, life = _camera(given, env) if given.get("camera") else (None, None)
+    plant = Plant(env, robot, transport, scene)
     bench = socket.socket(fileno=given["bench"]) if given.get("bench") is not None else None
     if bench is not None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -126,6 +153,26 @@ def main() -> int:
         transport.close()
         env.close()
     return 0
+
+
+def _camera(given: dict[str, Any], env: Any) -> tuple[Mailbox, int]:
+    """Start the camera's process: what it is shown, and the end of the pipe it lives by."""
+    scene = Mailbox(scene_slot(env.sim.model))
+    theirs, life = os.pipe()
+    command = [sys.executable, "-m", "embodied.deploy.camera"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs, scene.file])
+    settings = {
+        "camera": given["camera"],
+        "task": given["cfg"]["env"]["task"],
+        "transport": given["transport"],
+        "scene": scene.file,
+        "life": theirs,
+    }
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(settings).encode() + b"\n")
+    process.stdin.close()
+    os.close(theirs)
+    return scene, life
 
 
 def run(plant: Plant, bench: socket.socket | None, period_ns: int) -> None:
@@ -155,7 +202,15 @@ def _answer(plant: Plant, bench: socket.socket | None) -> bool:
     asked = json.loads(data)
     if "seed" in asked:
         plant.reset(asked["seed"])
-    answer = {"succeeded": plant.succeeded, "steps": plant.steps, "malformed": plant.malformed}
+    answer = {
+        "succeeded": plant.succeeded,
+        "steps": plant.steps,
+        "malformed": plant.malformed,
+        "half_m": plant.sizes,
+    }
+    if asked.get("delays"):
+        answer["delays_ns"] = list(plant.delays_ns)
+        plant.delays_ns.clear()
     bench.send(json.dumps(answer).encode())
     return True
 

@@ -24,6 +24,7 @@ from embodied.deploy.messages import TrajectoryPoint as Point
 from embodied.errors import UserError
 
 UNITS = {"rad": 1.0, "deg": math.pi / 180.0, "turn": 2.0 * math.pi, "m": 1.0, "mm": 1e-3}
+IMAGES = ("compressed", "image")
 COMMANDS = {"floats": Floats, "trajectory": JointTrajectory}
 
 
@@ -102,8 +103,14 @@ class RobotMap:
     home: tuple[float, ...] | None
     watchdog: Watchdog
     safety: Safety
-    cameras: Mapping[str, Any]
-    objects: Mapping[str, Any]
+    tracker: Mapping[str, Any]
+    """Of objects, by their markers: `topic` and `kind` of the images, and what `MarkerTracker`
+    takes. Empty where there is none."""
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """Names of the objects that are tracked."""
+        return tuple(self.tracker.get("objects", ()))
 
     def read(self, state: JointState) -> tuple[list[float], list[float]]:
         """Our joints' positions and speeds. Raises `Malformed` where one is missing or is there
@@ -185,8 +192,7 @@ def robot_map(plain: Any, where: str = "robot.yaml") -> RobotMap:
         home=_home(top, joints),
         watchdog=Watchdog(**top.section("watchdog", {}).numbers(Watchdog)),
         safety=Safety(**top.section("safety", {}).numbers(Safety)),
-        cameras=_plain(top, "cameras"),
-        objects=_plain(top, "objects"),
+        tracker=_tracker(top),
     )
     if sorted(result.command_order) != sorted(theirs):
         odd = sorted(set(result.command_order) ^ set(theirs)) or ["one is there twice"]
@@ -231,11 +237,15 @@ def _home(top: Fields, joints: tuple[Joint, ...]) -> tuple[float, ...] | None:
     return row
 
 
-def _plain(top: Fields, key: str) -> Mapping[str, Any]:
-    """A section that others read."""
-    top.asked.add(key)
-    value = top.node.get(key) or {}
-    if not isinstance(value, Mapping):
-        top.wrong(key, f"give keys and values, not {value!r:.40}")
+def _tracker(top: Fields) -> Mapping[str, Any]:
+    """The tracker's section; what a `MarkerTracker` takes is checked by making one."""
+    if not top.has("tracker"):
+        top.asked.add("tracker")
         return {}
-    return value
+    part = top.section("tracker")
+    part.text("topic")
+    part.choice("kind", IMAGES, "compressed")
+    part.section("camera").asked.update(part.node.get("camera") or ())
+    part.section("objects").asked.update(part.node.get("objects") or ())
+    part.asked |= {"dictionary", "limits"}
+    return part.node

@@ -17,6 +17,8 @@ THERE = 0.02
 """How near (rad or m) joints must come to where an episode starts."""
 MOVE_S = 60.0
 SETTLE_S = 10.0
+ON_THE_WAY_S = 0.1
+"""In which what was sent before has come."""
 
 
 class Tracker(Protocol):
@@ -24,6 +26,9 @@ class Tracker(Protocol):
 
     def poses(self) -> Mapping[str, np.ndarray]:
         """Poses `(7,)` by name, as last seen."""
+
+    def define(self, half_m: Mapping[str, float]) -> None:
+        """Say how large cubes are now, and that they were put anew."""
 
     def wait(self, timeout_s: float) -> None:
         """Wait until every object was seen anew. Raises `UserError` after `timeout_s`."""
@@ -69,11 +74,14 @@ class Session:
     def prepare(self, target: np.ndarray) -> None:
         keeper = self.keeper
         if self.bench is not None:
-            number = keeper.ask(Wish.FORGET)
-            keeper.wait(lambda state: state.number >= number, SETTLE_S, "the guard does not answer")
-            self.bench.reset(self.seed)
+            self._forget()
+            told = self.bench.reset(self.seed)
+            if self.tracker is not None:
+                self.tracker.define(told["half_m"])
+            time.sleep(ON_THE_WAY_S)
+            number = self._forget()
             if keeper.state.mode == Mode.TRIPPED:
-                time.sleep(0.1)
+                time.sleep(ON_THE_WAY_S)
                 self.arm()
             keeper.wait_for(number, (Mode.IDLE,), SETTLE_S, self._silence())
         elif not self.shadow:
@@ -87,6 +95,12 @@ class Session:
             keeper.ask(Wish.NOTHING)
         if self.tracker is not None:
             self.tracker.wait(SETTLE_S)
+
+    def _forget(self) -> int:
+        """Have the guard believe where the robot says it is, wherever that is."""
+        number = self.keeper.ask(Wish.FORGET)
+        self.keeper.wait(lambda s: s.number >= number, SETTLE_S, "the guard does not answer")
+        return number
 
     def _silence(self) -> str:
         return f"no joints are heard on {self.robot.state_topic}"

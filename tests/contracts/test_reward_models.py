@@ -304,7 +304,7 @@ def all_done(episode: Episode) -> Episode:
     return replace(episode, success=episode.success | True, stage=0 * episode.stage)
 
 
-@pytest.mark.parametrize("name", sorted({*HONEST} - {"perceptual", "remote"}))  # which has no targets
+@pytest.mark.parametrize("name", sorted({*HONEST} - {"perceptual", "remote"}))  # with no targets
 @pytest.mark.parametrize("same", [all_zero, all_done])
 def test_targets_that_are_all_alike_are_refused(
     name: str, same: Callable[[Episode], Episode]

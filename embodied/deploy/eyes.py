@@ -1,0 +1,187 @@
+"""Where objects are, as cameras see them: a marker tracker in a process of its own.
+
+`Eyes` starts it and reads what it finds; `python -m embodied.deploy.eyes` is that process. It
+listens to images on a transport of its own and sends nothing, so neither decoding nor tracking ever
+keeps the guard waiting.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from embodied.build import make
+from embodied.deploy.mailbox import Mailbox
+from embodied.deploy.messages import CompressedImage, Image, Malformed
+from embodied.deploy.transport import Received
+from embodied.errors import UserError
+
+SEEN = ("stamp_ns", "received_ns", "count", "error_px")
+"""Numbers of an object's slot before its pose (7,)."""
+SIZES = "sizes"
+"""The slot that says how large cubes are now: a version, then half an edge (m) of each object."""
+POLL_S = 0.002
+LIFE_S = 0.2
+"""How often the process looks whether anybody still wants it."""
+
+
+def slots(objects: Mapping[str, Any]) -> dict[str, int]:
+    """Sizes of the slots, one for each object."""
+    return {SIZES: 1 + len(objects), **{f"at/{name}": len(SEEN) + 7 for name in objects}}
+
+
+class Eyes:
+    """A tracker of what `settings`, a robot map's `tracker`, describe, over `transport`.
+
+    Raises `UserError` where the settings are wrong.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, Any], transport: Mapping[str, Any], recorder: int | None = None
+    ) -> None:
+        self.names = tuple(settings["objects"])
+        self.mailbox = Mailbox(slots(settings["objects"]))
+        self._version = 0
+        theirs, self._life = os.pipe()
+        files = [theirs, self.mailbox.file, *([] if recorder is None else [recorder])]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "embodied.deploy.eyes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=files,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        os.close(theirs)
+        given = {"tracker": settings, "transport": transport, "files": files}
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(given).encode() + b"\n")
+        self.process.stdin.close()
+
+    def poses(self) -> dict[str, np.ndarray]:
+        """Poses `(7,)` of the objects that were seen, as they were last."""
+        rows = {name: self.mailbox.read(f"at/{name}") for name in self.names}
+        return {name: row[1][len(SEEN) :] for name, row in rows.items() if row is not None}
+
+    def counts(self) -> dict[str, int]:
+        """How often each object was seen."""
+        rows = {name: self.mailbox.read(f"at/{name}") for name in self.names}
+        return {name: 0 if row is None else int(row[1][2]) for name, row in rows.items()}
+
+    def define(self, half_m: Mapping[str, float]) -> None:
+        """Say how large the cubes are now, as an operator would, and that they were put anew."""
+        self._version += 1
+        sizes = [half_m.get(name, 0.0) for name in self.names]
+        self.mailbox.write(SIZES, np.array([self._version, *sizes]))
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until every object was seen in an image taken from now on. Raises `UserError`."""
+        begin_ns, end = time.time_ns(), time.monotonic() + timeout_s
+        while True:
+            if self.process.poll() is not None:
+                raise UserError("the tracker has ended: see above")
+            rows = {name: self.mailbox.read(f"at/{name}") for name in self.names}
+            unseen = [n for n, row in rows.items() if row is None or row[1][0] < begin_ns]
+            if not unseen:
+                return
+            if time.monotonic() > end:
+                raise UserError(f"the camera does not see {', '.join(unseen)}")
+            time.sleep(POLL_S)
+
+    def close(self) -> None:
+        os.close(self._life)
+        try:
+            self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.mailbox.close()
+
+
+def main() -> int:
+    """Track until the process that asked for it ends."""
+    from embodied.deploy.marker_layout import cube_markers
+    from embodied.deploy.markers import MarkerTracker
+    from embodied.deploy.pixels import pixels
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given = json.loads(sys.stdin.buffer.readline())
+    settings = given["tracker"]
+    life, mailbox = given["files"][0], Mailbox(slots(settings["objects"]), given["files"][1])
+    os.set_blocking(life, False)
+    plain = {key: value for key, value in settings.items() if key not in ("topic", "kind")}
+    try:
+        tracker = MarkerTracker.from_config(plain)
+        transport = make(given["transport"])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    record = _recorder(given["files"][2:])
+    kind = Image if settings.get("kind") == "image" else CompressedImage
+    transport.subscribe(settings["topic"], kind)
+    names, version = tuple(settings["objects"]), 0
+    counts, looked = dict.fromkeys(names, 0), 0.0
+    while True:
+        if time.monotonic() > looked + LIFE_S:
+            looked = time.monotonic()
+            if _closed(life):
+                break
+        sizes = mailbox.read(SIZES)
+        if sizes is not None and sizes[1][0] != version:
+            version = int(sizes[1][0])
+            tracker.forget()
+            for name, half in zip(names, sizes[1][1:], strict=True):
+                cube = settings["objects"][name].get("cube")
+                if cube and half > 0.0:
+                    side = cube["side_m"] * half / cube["half_m"]
+                    tracker.define(name, cube_markers(cube["ids"], half, side))
+        taken = transport.take()
+        if not taken:
+            time.sleep(POLL_S)
+            continue
+        newest = taken[-1]  # what is older is out of date
+        with suppress(Malformed):
+            record(newest)
+            image = pixels(newest.message)
+            stamp_ns = newest.message.stamp_ns
+            for name, seen in tracker.track(image, stamp_ns).items():
+                if seen.age_s == 0.0:
+                    counts[name] += 1
+                    head = (stamp_ns, newest.received_ns, counts[name], seen.error_px)
+                    mailbox.write(f"at/{name}", np.array([*head, *seen.pose]))
+    transport.close()
+    return 0
+
+
+def _recorder(files: list[int]) -> Callable[[Received], None]:
+    """What keeps the images that were looked at, where there is a recorder."""
+    if not files:
+        return lambda received: None
+    from embodied.deploy.recorder_sender import Sender
+
+    sender, offset_ns = Sender(files[0]), time.time_ns() - time.monotonic_ns()
+
+    def record(received: Received) -> None:
+        sender.record(received.topic, received.message, received.received_ns + offset_ns)
+
+    return record
+
+
+def _closed(pipe: int) -> bool:
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())
