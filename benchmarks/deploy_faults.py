@@ -39,6 +39,7 @@ from embodied.deploy.bench import Bench
 from embodied.deploy.keeper import Keeper
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import Flag, Floats, Text
+from embodied.deploy.requests import Mode
 from embodied.deploy.session import Session
 
 STOPS = (*OF_STATES[1:], "stalls", "killed", "not a number", "stop pressed")
@@ -50,7 +51,7 @@ WATCH_S = 0.45
 FEW_STEPS, MOST_STEPS = 6, 14
 """Control steps before a fault: the expert is on its way to the goal then, and fast."""
 ACTOR = ("expert", "env=reach")
-REACTIONS = ("hold", "trip", "clamp", "refused")
+REACTIONS = ("hold", "trip", "clamp", "refused", "resumed")
 
 
 class Onlooker:
@@ -90,8 +91,8 @@ class Onlooker:
         inside = bool(np.all((rows >= low) & (rows <= high)) and np.all(np.abs(moved) <= most))
         wall_ns = fault_ns + self.offset_ns
         after = [e for e in self.said if e["t_ns"] >= wall_ns and e["kind"] in REACTIONS]
-        stopping = [e for e in after if e["kind"] in ("hold", "trip")]
-        first = next(iter(stopping if fault in STOPS else after), None)
+        first = next((e for e in after if e["kind"] == "clamp"), None)
+        first = first if fault in CLAMPED else _last_stop(after)
         if first is None:
             return {"fault": fault, "safe": False, "why": None, "inside": inside}
         within_ms = (first["t_ns"] - wall_ns) * 1e-6
@@ -110,6 +111,21 @@ class Onlooker:
 
 
 LIMITS = ("low", "high", "velocity")
+
+
+def _last_stop(said: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """When the guard began to hold the robot and did not go on since."""
+    since = None
+    for event in said:
+        if event["kind"] == "resumed":
+            since = None
+        elif event["kind"] in ("hold", "trip") and since is None:
+            since = event
+    return since
+
+
+class Disturbed(Exception):
+    """Something went wrong before it was meant to."""
 
 
 class Rig:
@@ -147,6 +163,7 @@ class Rig:
             carry, action = policy.act(carry, obs)
             obs = env.step(action).obs
             self.onlooker.listen()
+        self._see_it_run()
         self.onlooker.commands[:] = self.onlooker.commands[-2:]
         time.sleep(float(rng.uniform(0.0, 0.04)))
         fault_ns = self._inject(fault, rng)
@@ -161,6 +178,11 @@ class Rig:
                 obs = env.step(action).obs
                 self.onlooker.listen()
         return self.onlooker.verdict(fault, fault_ns)
+
+    def _see_it_run(self) -> None:
+        """The fault is to come while the guard lets the arm move."""
+        if self.session.keeper.state.mode != Mode.RUNNING:
+            raise Disturbed
 
     def _inject(self, fault: str, rng: np.random.Generator) -> int:
         self.onlooker.listen()
@@ -225,6 +247,16 @@ def kill(robot: Any, seed: int) -> dict[str, Any]:
     return row
 
 
+def _undisturbed(rig: Rig, fault: str, seed: int) -> dict[str, Any]:
+    """A trial, begun anew where something else held the robot before the fault."""
+    for again in range(9):
+        try:
+            return rig.trial(fault, seed + 1000 * again)
+        except Disturbed:
+            continue
+    raise SystemExit("this machine is too busy: the robot is held before any fault")
+
+
 def summarise(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     figures, detail = {}, {}
     for fault in FAULTS:
@@ -260,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
         robot = rig.plan.robot
         plain = [(fault, k) for k in range(trials) for fault in chosen if fault != "killed"]
         for fault, k in track(plain, "faults"):
-            rows.append(rig.trial(fault, 1000 + k))
+            rows.append(_undisturbed(rig, fault, 1000 + k))
     for k in track(range(trials if "killed" in chosen else 0), "kills"):
         rows.append(kill(robot, 1000 + k))
     for row in rows:

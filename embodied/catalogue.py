@@ -14,7 +14,7 @@ from rich.table import Table
 from embodied.config import CONF, options
 from embodied.errors import UserError, unknown
 
-KINDS = ("env", "agent", "reward_model", "robot", "sim")
+KINDS = ("env", "agent", "reward_model", "robot", "sim", "transport")
 
 
 def catalogue(kind: str | None = None, config_dir: str | Path | None = None) -> int:

@@ -167,6 +167,12 @@ def _deploy(arguments: list[str], options: Options) -> int:
     return deploy(_who("deploy", arguments), arguments[1:], options["--config-dir"])
 
 
+def _simulate(arguments: list[str], options: Options) -> None:
+    from embodied.deploy.simulate import simulate
+
+    simulate(arguments, options["--config-dir"])
+
+
 def _serve(arguments: list[str], options: Options) -> int:
     from embodied.serve import serve
 
@@ -383,12 +389,25 @@ VERBS = {
             embodied deploy runs/mine robot=mine.yaml transport=ros1 shadow=true
             embodied deploy runs/mine robot=mine.yaml transport=dds transport.domain=7
 
-            robot=panda_sim transport=sim simulated=false shadow=false episodes=1 seed=10000
+            robot=panda_sim transport=sim simulated= shadow=false episodes=1 seed=10000
             greedy=true record=FOLDER max_steps= home=true trust_pickle=false
-            A robot.yaml maps joints by name (copy one of ours: embodied list robots), and sets the
+            A robot.yaml maps joints by name (copy embodied/deploy/robots/panda.yaml), and sets the
             limits that a guard keeps to, in a process of its own. shadow=true computes and records
-            everything and sends nothing; simulated=true puts a simulated robot behind any
-            transport. Exit code 1 where the guard stopped the robot."""),
+            everything and sends nothing; simulated=true (as it is for transport=sim) puts a
+            simulated robot behind any transport. Exit code 1: the guard has stopped the robot."""),
+        ("--config-dir",),
+    ),
+    "simulate": Verb(
+        _simulate,
+        "A simulated robot behind the topics of a real one, until Ctrl-C.",
+        "simulate env=NAME transport=NAME [KEY=VALUE ...] [--config-dir DIR]",
+        textwrap.dedent("""\
+            embodied simulate env=pick_cube transport=ros1
+            embodied simulate env=pick_cube transport=dds sim=bullet robot=mine.yaml
+
+            robot=panda_sim transport=ros1 seed=10000
+            For `embodied deploy` in another terminal, or for anything else that speaks to robots.
+            Where robot.yaml has a tracker, its camera is simulated, and cubes bear markers."""),
         ("--config-dir",),
     ),
     "replay": Verb(
@@ -439,7 +458,7 @@ VERBS = {
     "list": Verb(
         _list,
         "List what there is to choose from.",
-        "list [env|agent|reward_model|robot|sim] [--config-dir DIR]",
+        "list [env|agent|reward_model|robot|sim|transport] [--config-dir DIR]",
         "embodied list env",
         ("--config-dir",),
     ),

@@ -40,7 +40,7 @@ ROBOTS = Path(__file__).parent / "robots"
 DEFAULTS = {
     "robot": "panda_sim",
     "transport": "sim",
-    "simulated": False,
+    "simulated": bool,
     "shadow": False,
     "episodes": 1,
     "seed": 10_000,
@@ -132,7 +132,9 @@ def choose(
     sim.watch(names, tracked)
     env = RobotEnv(task, sim, cfg.env.max_steps, seed=wanted["seed"])
     transport = transport_settings(wanted["transport"], ways)
-    simulated = wanted["simulated"] or wanted["transport"] == "sim"
+    simulated = wanted["simulated"]
+    if simulated is None:
+        simulated = wanted["transport"] == "sim"
     plain = dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]
     return Deployment(
         robot, plain, transport, cfg, env, actor.policy(env), actor, wanted["shadow"],
@@ -174,7 +176,8 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
     tracked = bool(plan.tracked)
     if plan.simulated:
         cfg = OmegaConf.to_container(plan.cfg, resolve=True)
-        bench = Bench({**common, "cfg": cfg, "camera": _camera(plan) if tracked else None})
+        camera = camera_settings(plan.robot) if tracked else None
+        bench = Bench({**common, "cfg": cfg, "camera": camera})
         stack.callback(bench.close)
     if tracked:
         sender = recorder.sender() if recorder is not None else None
@@ -215,12 +218,12 @@ def _tracker(plan: Deployment) -> dict[str, Any]:
     return {**plan.robot.tracker, "objects": objects}
 
 
-def _camera(plan: Deployment) -> dict[str, Any]:
+def camera_settings(robot: RobotMap) -> dict[str, Any]:
     """The simulated camera, where the map has the real one."""
-    lens = plan.robot.tracker["camera"]
+    lens = robot.tracker["camera"]
     return {
         "name": CAMERA,
-        "topic": plan.robot.tracker["topic"],
+        "topic": robot.tracker["topic"],
         "height": lens["height"],
         "width": lens["width"],
         "rate_hz": CAMERA_HZ,

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -133,32 +134,45 @@ class Plant:
 
 
 def main() -> int:
-    """Run until the bench lets go (or, without one, until it is interrupted)."""
+    """Run until the bench lets go."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     given = json.loads(sys.stdin.buffer.readline())
+    bench = socket.socket(fileno=given["bench"])
+    bench.setblocking(False)
+    try:
+        simulate(given, bench)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def simulate(given: Mapping[str, Any], bench: socket.socket | None = None, seed: int = 0) -> None:
+    """Simulate the robot that `given` describes, until the bench lets go (for ever without one).
+
+    `cfg` says in which worlds, `robot` is a robot map's contents (`where` it is from), `camera`,
+    unless None, what the tracking camera is. Raises `UserError`.
+    """
     with suppress(OSError):
         os.sched_setscheduler(0, FIFO, os.sched_param(PRIORITY))
     cfg = OmegaConf.create(given["cfg"])
     robot = robot_map(given["robot"], given["where"])
     env: Any = make_env(cfg, num_envs=1, seed=0)
     transport = make(given["transport"])
-    scene, life = _camera(given, env) if given.get("camera") else (None, None)
-    plant = Plant(env, robot, transport, scene)
-    bench = socket.socket(fileno=given["bench"]) if given.get("bench") is not None else None
-    if bench is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        bench.setblocking(False)
     try:
+        scene = _camera(given, env) if given.get("camera") else None
+        plant = Plant(env, robot, transport, scene)
+        plant.reset(seed)
         run(plant, bench, round(1e9 * env.sim.timestep_s))
     finally:
         transport.close()
         env.close()
-    return 0
 
 
-def _camera(given: dict[str, Any], env: Any) -> tuple[Mailbox, int]:
-    """Start the camera's process: what it is shown, and the end of the pipe it lives by."""
+def _camera(given: Mapping[str, Any], env: Any) -> Mailbox:
+    """Start the camera's process, which ends with this one: what it is shown."""
     scene = Mailbox(scene_slot(env.sim.model))
-    theirs, life = os.pipe()
+    theirs, _ = os.pipe()  # which closes when this process ends
     command = [sys.executable, "-m", "embodied.deploy.camera"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs, scene.file])
     settings = {
@@ -172,7 +186,7 @@ def _camera(given: dict[str, Any], env: Any) -> tuple[Mailbox, int]:
     process.stdin.write(json.dumps(settings).encode() + b"\n")
     process.stdin.close()
     os.close(theirs)
-    return scene, life
+    return scene
 
 
 def run(plant: Plant, bench: socket.socket | None, period_ns: int) -> None:

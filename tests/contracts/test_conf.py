@@ -14,11 +14,14 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from embodied.config import CONF, GROUPS, compose_config, options, resolved
+from embodied.deploy.deploy import transport_settings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(CONF.glob("*/*.yaml"))
 NAMED_FOR_THE_FILE = ("env", "agent", "reward_model")
 """Groups in which option, source and test share one name; the others may share a source."""
+APART = "transport"
+"""The group that is no part of a run: `embodied deploy` chooses of it."""
 GIVEN = {
     "env/gym": ["env.id=Pendulum-v1"],
 }
@@ -59,14 +62,16 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_every_folder_is_a_group() -> None:
-    assert {file.parent.name for file in FILES} <= set(GROUPS)
+    assert {file.parent.name for file in FILES} <= {*GROUPS, APART}
 
 
 @pytest.mark.parametrize("file", FILES, ids=option)
 def test_an_option_composes_and_its_targets_exist(file: Path) -> None:
-    cfg = resolved(compose_config(overrides(file)))
-    found = list(targets(cfg))
-    assert len(found) >= 3  # env, agent, reward model
+    if file.parent.name == APART:
+        found = [transport_settings(file.stem)]
+    else:
+        found = list(targets(resolved(compose_config(overrides(file)))))
+        assert len(found) >= 3  # env, agent, reward model
     for node in found:
         target = get_object(node["_target_"])
         parameters = inspect.signature(target).parameters
