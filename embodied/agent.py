@@ -14,7 +14,9 @@ class Policy(Protocol):
     Normalisers are its own buffers; `action_spec` travels with it. What it remembers between
     steps is the carry, which the collector masks at episode starts and saves. One that has more to
     tell of its last actions (tokens, how likely they were) has it in `extras`, `(N,)` each, which
-    become those of the trajectory.
+    become those of the trajectory. One that plans ahead (a VLA) also has `horizon`, above 1, and
+    `chunk(carry, obs, greedy) -> (carry, actions (N, horizon, A))`; one that can be exported has
+    `keys`, those of its observation, and `greedy_layers()`, from these to its mode.
     """
 
     action_spec: ActionSpec | None

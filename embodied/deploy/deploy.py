@@ -24,6 +24,7 @@ from embodied.arguments import settings
 from embodied.build import make
 from embodied.config import CONF, amend, options
 from embodied.deploy.bench import Bench
+from embodied.deploy.chunked import in_time
 from embodied.deploy.eyes import Eyes
 from embodied.deploy.fit import body_settings, check_fit, start_pose
 from embodied.deploy.keeper import Keeper, Tripped
@@ -137,7 +138,7 @@ def choose(
         simulated = wanted["transport"] == "sim"
     plain = dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]
     return Deployment(
-        robot, plain, transport, cfg, env, actor.policy(env), actor, wanted["shadow"],
+        robot, plain, transport, cfg, env, in_time(actor.policy(env), robot.rate_hz), actor, wanted["shadow"],
         wanted["greedy"], simulated, tuple(tracked), _record_folder(actor, wanted["record"]),
     )  # fmt: skip
 
