@@ -42,9 +42,9 @@ class Sim(Protocol):
     missing: frozenset[str]
     """Readouts that this backend cannot supply."""
     exact_resume: bool
-    """Whether a restored state goes on as if nothing had been (it does where a Sim says nothing)."""
+    """Whether a restored state goes on as if nothing had been; where a Sim says nothing, it does."""
     measured: bool
-    """Whether its state is what sensors say of a real robot: a task then adds no noise of its own."""
+    """Whether its state is what sensors say of a real robot: a task then adds no noise."""
 
     @property
     def qpos(self) -> Array: ...  # (N, nq), live

@@ -137,9 +137,9 @@ def choose(
     if simulated is None:
         simulated = wanted["transport"] == "sim"
     plain = dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]
+    policy = in_time(actor.policy(env), robot.rate_hz)
     return Deployment(
-        robot, plain, transport, cfg, env, in_time(actor.policy(env), robot.rate_hz), actor, wanted["shadow"],
-        wanted["greedy"], simulated, tuple(tracked), _record_folder(actor, wanted["record"]),
+        robot, plain, transport, cfg, env, policy, actor, wanted["shadow"], wanted["greedy"], simulated, tuple(tracked), _record_folder(actor, wanted["record"]),
     )  # fmt: skip
 
 

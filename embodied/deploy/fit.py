@@ -27,7 +27,7 @@ def check_fit(robot: RobotMap, task: Any, sim: Any) -> None:
 
 
 def start_pose(robot: RobotMap, task: Any) -> list[float]:
-    """Where joints `(A,)` go at the end: the map's home, else the model's with fingers half open."""
+    """Where joints `(A,)` go at the end: the map's home, else the model's, fingers open."""
     if robot.home is not None:
         return list(robot.home)
     arm = dict(zip(task.robot.joints, task.robot.home, strict=True))

@@ -230,7 +230,7 @@ class ArmTask(Task):
         return {
             "commands": [*self.robot.joints, *self.robot.fingers],
             "begin": "targets and opening begin at what is measured",
-            "joints": f"{step}; kept within lead_rad of the measured angle, then within low to high",
+            "joints": f"{step}; kept within lead_rad of the measured angle, then low to high",
             "fingers": "opening += action[-1]; kept within lead_m of the measured opening (both "
             "fingers together), then within 0 to max_opening_m; each finger is sent half of it",
             "lead_rad": LEAD_RAD,

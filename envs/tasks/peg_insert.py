@@ -104,7 +104,7 @@ class PegInsert(ArmTask):
     def place(
         self, sim: Sim, draw: Draw, unit: Array, qpos: Array, poses: dict[str, Array]
     ) -> tuple[dict[str, Array], Carry]:
-        xp, socket = sim.xp, poses["socket"]
+        socket = poses["socket"]
         seen = start_tracking(sim, draw, unit[:, 0:3], poses["peg"])
         seen_too = start_tracking(sim, draw, unit[:, 3:6], socket, "socket_")
         return {}, {**seen, **seen_too, "goal": socket[:, :3] + TIP_M * self._up}
