@@ -138,7 +138,7 @@ class Rig:
         self.mailbox = Mailbox(SLOT)
         broken = {"_target_": "benchmarks.mischief.Mischief", "inner": json.dumps(self.transport)}
         broken["file"] = self.mailbox.file  # type: ignore[assignment]
-        common = {"robot": plan.plain, "where": plan.robot.name}
+        common = {"robot": plan.robot.plain, "where": plan.robot.name}
         cfg = OmegaConf.to_container(plan.cfg, resolve=True)
         self.bench = Bench({**common, "transport": broken, "cfg": cfg}, (self.mailbox.file,))
         stack.callback(self.bench.close)

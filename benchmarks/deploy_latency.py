@@ -103,8 +103,8 @@ def _wait_for(port: int) -> None:
 
 def trajectories(plan: deploy.Deployment) -> deploy.Deployment:
     """The same robot, told by trajectories: their stamps say how long commands travel."""
-    plain = {**plan.plain, "command": {**plan.plain["command"], "kind": "trajectory"}}
-    return replace(plan, plain=plain, robot=robot_map(plain))
+    plain = {**plan.robot.plain, "command": {**plan.robot.plain["command"], "kind": "trajectory"}}
+    return replace(plan, robot=robot_map(plain))
 
 
 def play(way: str, run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:

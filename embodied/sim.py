@@ -42,7 +42,7 @@ class Sim(Protocol):
     missing: frozenset[str]
     """Readouts that this backend cannot supply."""
     exact_resume: bool
-    """Whether a restored state goes on as if nothing had been; where a Sim says nothing, it does."""
+    """Whether a restored state goes on as if nothing had been; it does where nothing is said."""
     measured: bool
     """Whether its state is what sensors say of a real robot: a task then adds no noise."""
 

@@ -64,7 +64,6 @@ class Deployment:
     """All that a deployment is made of, chosen but not started."""
 
     robot: RobotMap
-    plain: dict[str, Any]
     transport: dict[str, Any]
     cfg: DictConfig
     env: RobotEnv
@@ -120,8 +119,7 @@ def choose(
         raise UserError(
             f"{cfg.env.name} is no task of a robot arm: there is nothing to deploy it on"
         )
-    path = robot_file(wanted["robot"])
-    robot = load_robot_map(path)
+    robot = load_robot_map(robot_file(wanted["robot"]))
     task = make(cfg.env.task)
     tracked = [name for name in getattr(task, "tracked", ()) if name in robot.objects]
     names = [joint.name for joint in robot.joints]
@@ -136,11 +134,20 @@ def choose(
     simulated = wanted["simulated"]
     if simulated is None:
         simulated = wanted["transport"] == "sim"
-    plain = dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]
     policy = in_time(actor.policy(env), robot.rate_hz)
     return Deployment(
-        robot, plain, transport, cfg, env, policy, actor, wanted["shadow"], wanted["greedy"], simulated, tuple(tracked), _record_folder(actor, wanted["record"]),
-    )  # fmt: skip
+        robot=robot,
+        transport=transport,
+        cfg=cfg,
+        env=env,
+        policy=policy,
+        actor=actor,
+        shadow=wanted["shadow"],
+        greedy=wanted["greedy"],
+        simulated=simulated,
+        tracked=tuple(tracked),
+        record=_record_folder(actor, wanted["record"]),
+    )
 
 
 def robot_file(name: str) -> Path:
@@ -172,7 +179,7 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
     if plan.record is not None:
         recorder = stack.enter_context(Recorder(plan.record))
         recorder.record(ABOUT, Text(json.dumps(about(plan))))
-    common = {"robot": plan.plain, "where": plan.robot.name, "transport": transport}
+    common = {"robot": plan.robot.plain, "where": plan.robot.name, "transport": transport}
     bench, tracker = None, None
     tracked = bool(plan.tracked)
     if plan.simulated:
@@ -202,7 +209,7 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
 def guard_settings(plan: Deployment, transport: dict[str, Any]) -> dict[str, Any]:
     """What the guard's process is told."""
     return {
-        "robot": plan.plain,
+        "robot": plan.robot.plain,
         "where": plan.robot.name,
         "transport": transport,
         "observation": plan.sizes[0],
@@ -292,7 +299,7 @@ def about(plan: Deployment) -> dict[str, Any]:
     """What a record says of itself."""
     return {
         "checkpoint": plan.actor.name,
-        "robot_map": plan.plain,
+        "robot_map": plan.robot.plain,
         "transport": plan.transport,
         "simulated": plan.simulated,
         "live": not plan.shadow,

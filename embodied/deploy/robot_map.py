@@ -106,6 +106,8 @@ class RobotMap:
     tracker: Mapping[str, Any]
     """Of objects, by their markers: `topic` and `kind` of the images, and what `MarkerTracker`
     takes. Empty where there is none."""
+    plain: Mapping[str, Any]
+    """What the file says, for other processes to read it again."""
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -193,6 +195,7 @@ def robot_map(plain: Any, where: str = "robot.yaml") -> RobotMap:
         watchdog=Watchdog(**top.section("watchdog", {}).numbers(Watchdog)),
         safety=Safety(**top.section("safety", {}).numbers(Safety)),
         tracker=_tracker(top),
+        plain=top.node,
     )
     if sorted(result.command_order) != sorted(theirs):
         odd = sorted(set(result.command_order) ^ set(theirs)) or ["one is there twice"]

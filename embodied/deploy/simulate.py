@@ -30,8 +30,7 @@ def simulate(arguments: Sequence[str], config_dir: str | Path | None = None) -> 
     if not any(text.startswith("env=") for text in overrides):
         raise UserError("say in which worlds, as env=pick_cube")
     cfg = resolved(compose_config(overrides, config_dir=config_dir))
-    path = robot_file(wanted["robot"])
-    robot = load_robot_map(path)
+    robot = load_robot_map(robot_file(wanted["robot"]))
     if "task" not in cfg["env"]:
         raise UserError(f"{cfg['env']['name']} is no task of a robot arm")
     node = OmegaConf.create(cfg)
@@ -40,7 +39,7 @@ def simulate(arguments: Sequence[str], config_dir: str | Path | None = None) -> 
     transport = transport_settings(wanted["transport"], ways)
     given = {
         "cfg": cfg,
-        "robot": OmegaConf.to_container(OmegaConf.load(path), resolve=True),
+        "robot": robot.plain,
         "where": robot.name,
         "transport": transport,
         "camera": camera_settings(robot) if task.tracked else None,
