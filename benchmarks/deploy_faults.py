@@ -271,6 +271,8 @@ def summarise(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any
                 p50 = round(float(np.median(values)), 1)
                 detail[fault][key] = {"p50": p50, "longest": round(max(values), 1)}
     figures["safe"] = sum(row["safe"] for row in rows) / len(rows)
+    for key in ("within_ms", "rest_ms"):
+        figures[f"longest_{key}"] = max(row[key] for row in rows if key in row)
     return figures, detail
 
 

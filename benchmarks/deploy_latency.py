@@ -4,8 +4,8 @@ The robot's physics, its camera, the marker tracker, the guard (200 Hz, all its 
 policy are processes of their own, on the clock on the wall; the policy sees what `robot.yaml` maps
 and no more. Each way plays the same episodes. `none` is `embodied eval`: no processes, no guard,
 exact steps. `success_WAY` is its share of successes, `behind_WAY` by how much it is below `none`,
-pair by pair, with the interval in the details. `state_WAY` and `command_WAY` are how long messages
-travel, in ms, p50 and p99.
+pair by pair, with the interval in the details. `state_WAY_p50_ms`, `command_WAY_p99_ms` and so
+on are how long messages travel.
 
     python -m benchmarks.deploy_latency RUN [--ways sim,ros1,dds] [--episodes 400] [--quick]
 
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import RESULTS, write_result
+from benchmarks.relayed import peer
 from embodied.actor import find_actor
 from embodied.agent import Policy
 from embodied.arguments import settings
@@ -51,10 +52,12 @@ WAYS = {
     "franka_limits": ("robot=panda",),
     "ros1": ("transport=ros1", "simulated=true"),
     "dds": ("transport=dds", "simulated=true"),
+    "fastdds": ("transport=dds", "simulated=true"),
     "zenoh": ("transport=zenoh", "simulated=true"),
     "bullet": ("sim=bullet",),
 }
-"""Arguments of `embodied deploy`. `franka_limits`: the accelerations of the real arm."""
+"""Arguments of `embodied deploy`. `franka_limits`: the accelerations of the real arm. `fastdds`:
+all states and commands also pass through another maker's DDS, in C++ (`benchmarks.relayed`)."""
 MARGIN = 0.05
 
 
@@ -65,17 +68,56 @@ def surroundings(way: str) -> Iterator[list[str]]:
         with roscore() as master:
             yield [f"transport.master={master}"]
     elif way == "dds":
-        yield [f"transport.domain={40 + os.getpid() % 60}"]
+        yield [f"transport.domain={_domain()}"]
+    elif way == "fastdds":
+        with tempfile.TemporaryDirectory() as folder, peer(Path(folder), _domain()):
+            yield [f"transport.domain={_domain()}"]
+    elif way == "zenoh":
+        with zenoh_router() as where:
+            yield [f"transport.connect=[{where}]"]
     else:
         yield []
+
+
+def _domain() -> int:
+    return 40 + os.getpid() % 60
+
+
+ROUTER = """
+import json, sys, time, zenoh
+settings = zenoh.Config()
+settings.insert_json5("mode", json.dumps("router"))
+settings.insert_json5("listen/endpoints", json.dumps([sys.argv[1]]))
+settings.insert_json5("scouting/multicast/enabled", "false")
+with zenoh.open(settings):
+    time.sleep(1e9)
+"""
+
+
+@contextmanager
+def zenoh_router() -> Iterator[str]:
+    """A Zenoh router on a port of its own, as rmw_zenoh has one."""
+    port = _free_port()
+    where = f"tcp/127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, "-c", ROUTER, where])
+    try:
+        _wait_for(port)
+        yield where
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def roscore() -> Iterator[str]:
     """A ROS master on a port of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     master = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryDirectory() as logs:
         process = subprocess.Popen(
@@ -98,7 +140,7 @@ def _wait_for(port: int) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.1)
-    raise SystemExit("roscore does not start")
+    raise SystemExit(f"nobody listens on port {port}")
 
 
 def trajectories(plan: deploy.Deployment) -> deploy.Deployment:
@@ -116,6 +158,9 @@ def play(way: str, run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
         arguments = [*WAYS[way], *more, "record=false"]
         wanted, overrides = settings(arguments, deploy.DEFAULTS, ("transport",))
         plan = trajectories(deploy.choose(run, wanted, overrides))
+        if way == "fastdds":
+            inner = json.dumps(plan.transport)
+            plan.transport = {"_target_": "benchmarks.relayed.Relayed", "inner": inner}
         session, _ = deploy.start(plan, stack)
         assert session.bench is not None
         plan.policy = heard = Heard(plan.policy, session)
@@ -199,7 +244,7 @@ def summarise(rows: list[dict[str, Any]], ways: list[str]) -> tuple[dict[str, An
             all_ms = [ms for row in mine.values() for ms in row[f"{what}_ms"]]
             if all_ms:
                 p50, p99 = np.percentile(all_ms, [50, 99])
-                figures[f"{what}_{way}"] = {"p50": round(p50, 2), "p99": round(p99, 2)}
+                figures |= {f"{what}_{way}_p50_ms": p50, f"{what}_{way}_p99_ms": p99}
         detail[way]["held"] = sum(row["holds"] > 0 for row in mine.values())
         detail[way]["tripped"] = sum(row["tripped"] is not None for row in mine.values())
         detail[way]["overruns"] = sum(row["overruns"] for row in mine.values())

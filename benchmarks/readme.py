@@ -119,6 +119,32 @@ ROWS = [
     ),
     ("and on all of them in one batch", "text_env_step", "tokens_vs_batched_generate", "{:.1f}x",
      ""),
+    ("the demo's policy, 400 episodes, in simulation", "deploy_latency", "success_none", "{:.1%}",
+     ""),
+    (
+        "on a simulated arm in real time, guarded, its cube seen by a camera: over sockets",
+        "deploy_latency", "success_sim", "{:.1%}", "5 points less",
+    ),
+    ("over ROS 1", "deploy_latency", "success_ros1", "{:.1%}", "5 points less"),
+    ("over Cyclone DDS", "deploy_latency", "success_dds", "{:.1%}", "5 points less"),
+    ("by way of Fast DDS", "deploy_latency", "success_fastdds", "{:.1%}", "5 points less"),
+    ("over Zenoh", "deploy_latency", "success_zenoh", "{:.1%}", "5 points less"),
+    (
+        "within the accelerations of the real arm, on which it was not trained",
+        "deploy_latency", "success_franka_limits", "{:.1%}", "",
+    ),
+    ("milliseconds of a command over ROS 1, p50", "deploy_latency", "command_ros1_p50_ms",
+     "{:.2f}", ""),
+    ("p99", "deploy_latency", "command_ros1_p99_ms", "{:.1f}", ""),
+    ("over Cyclone DDS, p50", "deploy_latency", "command_dds_p50_ms", "{:.2f}", ""),
+    ("p99", "deploy_latency", "command_dds_p99_ms", "{:.1f}", ""),
+    (
+        "14 kinds of faults between policy and robot, 20 of each: stopped or clamped in time",
+        "deploy_faults", "safe", "{:.1%}", "100%",
+    ),
+    ("milliseconds until the guard reacts, at most", "deploy_faults", "longest_within_ms",
+     "{:.0f}", "100"),
+    ("until the arm is told to stand still", "deploy_faults", "longest_rest_ms", "{:.0f}", ""),
 ]  # fmt: skip
 
 
