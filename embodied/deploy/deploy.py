@@ -87,22 +87,32 @@ def deploy(who: str, arguments: Sequence[str] = (), config_dir: str | Path | Non
     """
     wanted, overrides = settings(arguments, DEFAULTS, ("transport",))
     plan = choose(who, wanted, overrides, config_dir)
-    console = Console(highlight=False)
     seeds = range(wanted["seed"], wanted["seed"] + wanted["episodes"])
     with ExitStack() as stack:
         session, recorder = start(plan, stack)
-        rows = []
-        for seed in seeds:
-            row = run_episode(plan, session, seed, recorder)
-            rows.append(row)
-            console.print(describe(row))
-            for line, count in Counter(session.keeper.hear()).items():
-                console.print(f"  {line}{f' ({count} times)' if count > 1 else ''}", markup=False)
-            if row["tripped"] and not plan.simulated:
-                break
-        if wanted["home"] and not plan.shadow and not rows[-1]["tripped"]:
-            go_home(session)
+        try:
+            rows = _episodes(plan, session, recorder, seeds)
+        finally:  # also where somebody interrupts it: then it goes home first
+            tripped = session.keeper.state.mode == Mode.TRIPPED
+            if wanted["home"] and not plan.shadow and not tripped:
+                go_home(session)
     return int(any(row["tripped"] for row in rows))
+
+
+def _episodes(
+    plan: Deployment, session: Session, recorder: Recorder | None, seeds: range
+) -> list[dict[str, Any]]:
+    """Run all episodes, and say how they went."""
+    console, rows = Console(highlight=False), []
+    for seed in seeds:
+        if session.failed() and not plan.simulated:
+            console.print(f"waiting for true on {plan.robot.arm_topic}, to go on (Ctrl-C ends it)")
+            session.wait_armed()
+        rows.append(run_episode(plan, session, seed, recorder))
+        console.print(describe(rows[-1]))
+        for line, count in Counter(session.keeper.hear()).items():
+            console.print(f"  {line}{f' ({count} times)' if count > 1 else ''}", markup=False)
+    return rows
 
 
 def choose(

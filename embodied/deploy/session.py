@@ -16,7 +16,7 @@ from embodied.deploy.robot_map import RobotMap
 THERE = 0.02
 """How near (rad or m) joints must come to where an episode starts."""
 MOVE_S = 60.0
-SETTLE_S = 10.0
+SETTLE_S, POLL_S = 10.0, 0.05
 ON_THE_WAY_S = 0.1
 """In which what was sent before has come."""
 
@@ -70,6 +70,11 @@ class Session:
         number = self.keeper.ask(Wish.ARM)
         modes = (Mode.IDLE, Mode.WAITING)
         self.keeper.wait_for(number, modes, SETTLE_S, "the guard cannot be armed")
+
+    def wait_armed(self) -> None:
+        """Wait until somebody arms the guard, however long that takes."""
+        while self.failed():
+            time.sleep(POLL_S)
 
     def prepare(self, target: np.ndarray) -> None:
         keeper = self.keeper
