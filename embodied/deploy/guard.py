@@ -27,6 +27,8 @@ RESUME_S = 0.2
 """How long after a hold until full speed."""
 AT_REST = 2e-3
 """How near (rad or m) a command must be to a place to be there."""
+GOING = (Mode.IDLE, Mode.RUNNING, Mode.MOVING, Mode.HOLDING)
+"""What it may be doing when it is told to go somewhere; held, it goes there afterwards."""
 Record = Callable[[str, Message, int], None]
 
 
@@ -136,14 +138,11 @@ class Guard:
             self.watch.forget()
             self._idle(now_ns)
             self.mode = Mode.WAITING if self.mode == Mode.IDLE else self.mode
-        elif wish in (Wish.MOVE, Wish.HOME) and self.mode in (Mode.IDLE, Mode.RUNNING, Mode.MOVING):
-            if np.isfinite(request.target).all():
-                self._target = self._home if wish == Wish.HOME else request.target
-                self._enter(now_ns, Mode.MOVING, wish)
         elif wish == Wish.NOTHING:
             self._idle(now_ns)
-        elif wish == Wish.HOME:  # where it cannot go there, it stays where it is
-            self._wish = wish
+        elif np.isfinite(request.target).all() and self.mode in GOING:
+            self._target = self._home if wish == Wish.HOME else request.target
+            self._enter(now_ns, Mode.MOVING if self.mode != Mode.HOLDING else self.mode, wish)
 
     def _take_action(self, request: Request, now_ns: int) -> None:
         stamp_ns = now_ns

@@ -354,6 +354,17 @@ def test_it_goes_somewhere_gently_and_home_at_the_end() -> None:
     np.testing.assert_allclose(station.q, [0.5, 1.0], atol=5e-3)
 
 
+def test_told_to_go_home_while_it_is_held_it_goes_there_afterwards() -> None:
+    station = running()
+    station.acts = False
+    station.go(17)
+    assert station.guard.mode == Mode.HOLDING
+    station.ask(Wish.HOME)
+    station.go(900)
+    assert station.guard.mode == Mode.DONE
+    np.testing.assert_allclose(station.q, [0.5, 1.0], atol=5e-3)
+
+
 def test_a_simulated_robot_that_is_put_elsewhere_is_believed_again() -> None:
     station = running()
     station.acts = False
