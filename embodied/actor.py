@@ -3,6 +3,8 @@
 runs/NAME                a run directory, its newest valid checkpoint
 runs/NAME/checkpoints/step_000000012345
 model.zip                a policy saved by stable-baselines3
+exported/                a folder that `embodied export` wrote
+ws://HOST:PORT           the policy that `embodied serve` has there (wss:// with TLS)
 expert, expert:FLAW      the task's scripted expert, or its flawed variant
 random                   uniform actions within their limits
 """
@@ -20,13 +22,14 @@ from typing import Any
 
 import numpy as np
 from hydra.errors import HydraException
-from hydra.utils import get_method
+from hydra.utils import get_class, get_method
 from omegaconf import DictConfig, OmegaConf
 
 from embodied.agent import Policy
 from embodied.config import amend, compose_config, resolved
 from embodied.env import Stepper, TaskEnv
 from embodied.errors import UserError, unknown
+from embodied.exported import is_exported, read_exported
 from embodied.run import Run, load_policy, open_run
 from embodied.task import Task
 from embodied.text_env import TextEnv
@@ -61,15 +64,53 @@ class Actor:
     ) -> DictConfig:
         """The configuration of the worlds to act in: those it was trained in, with `overrides`.
 
-        One that was not trained by us, or that gets another `env=`, acts in worlds composed anew.
+        `sim=` and `robot=` put another simulator or robot into them. One that was not trained by
+        us, or that gets another `env=`, acts in worlds composed anew.
         """
         overrides = [text for text in overrides if not text.startswith("agent")]
         groups = {text.partition("=")[0] for text in overrides}
-        if self.run is not None and not groups & {"env", "sim", "robot"}:
-            return amend(self.run.cfg, overrides)
+        if self.run is not None and "env" not in groups:
+            swaps = [text for text in overrides if text.partition("=")[0] in ("sim", "robot")]
+            cfg = swap(self.run.cfg, swaps, config_dir)
+            return amend(cfg, [text for text in overrides if text not in swaps])
         if "env" not in groups:
             raise UserError(f"{self.name}: say in which worlds, as env=NAME")
         return OmegaConf.create(resolved(compose_config(overrides, config_dir=config_dir)))
+
+
+def swap(
+    cfg: DictConfig, choices: Sequence[str], config_dir: str | Path | None = None
+) -> DictConfig:
+    """A copy of a run's configuration with another simulator or robot: `sim=NAME`, `robot=NAME`.
+
+    All else of its worlds stays as it was. Raises `UserError` where they take none.
+    """
+    if not choices:
+        return cfg
+    fresh = compose_config([*choices, "env=reach"], config_dir=config_dir)
+    swapped = copy.deepcopy(cfg)
+    for group in {text.partition("=")[0] for text in choices}:
+        if group == "sim":
+            taken = "task" in cfg.env
+            swapped.sim = fresh.sim  # its interpolations are looked up here
+        else:
+            robot = OmegaConf.create(resolved(fresh)["robot"])
+            taken = _replace(swapped.env, cfg.get("robot"), robot)
+            swapped.robot = robot
+        if not taken:
+            raise UserError(f"env={cfg.env.name} takes no {group}: leave out {group}=...")
+    return OmegaConf.create(resolved(swapped))
+
+
+def _replace(node: DictConfig, old: Any, new: DictConfig) -> bool:
+    """Put `new` where a part of `node` equals `old`; whether there was any."""
+    found = False
+    for key, part in list(node.items()):
+        if isinstance(part, DictConfig) and part == old:
+            node[key], found = copy.deepcopy(new), True
+        elif isinstance(part, DictConfig):
+            found |= _replace(part, old, new)
+    return found
 
 
 def find_actor(who: str, overrides: Sequence[str] = (), trust_pickle: bool = False) -> Actor:
@@ -84,6 +125,10 @@ def find_actor(who: str, overrides: Sequence[str] = (), trust_pickle: bool = Fal
         return Actor(who, Chance)
     if who == "human":
         return Actor(who, _human)
+    if who.startswith(("ws://", "wss://")):
+        return _remote(who)
+    if is_exported(who):
+        return _onnx(who)
     if who.endswith(".zip"):
         return _sb3(Path(who), trust_pickle)
     run = open_run(who)
@@ -124,6 +169,28 @@ def _sb3(path: Path, trust_pickle: bool) -> Actor:
         raise UserError(f"{path}: needs stable-baselines3 ({error})") from error
     name = f"{path.name}@{digest[:12]}"
     return Actor(name, lambda env: InBlocks(load(path, env, trust_pickle)))
+
+
+def _remote(url: str) -> Actor:
+    """The policy that `embodied serve` has at a websocket."""
+    try:
+        policy = get_class("embodied.agents.remote.RemotePolicy")(url)
+    except (HydraException, ImportError) as error:
+        raise UserError(f"{url}: needs embodied-rl[serve] ({error})") from error
+
+    def fitted(env: Stepper) -> Policy:
+        policy.check(env.observation_space, env.action_spec)
+        return InBlocks(policy)
+
+    return Actor(policy.name, fitted)
+
+
+def _onnx(folder: str) -> Actor:
+    try:
+        load = get_method("embodied.agents.onnx_policy.load_onnx")
+    except (HydraException, ImportError) as error:
+        raise UserError(f"{folder}: needs embodied-rl[onnx] ({error})") from error
+    return Actor(read_exported(folder).name, lambda env: InBlocks(load(folder, env)))
 
 
 class InBlocks:

@@ -1,0 +1,1 @@
+"""A second physics engine: the arm tasks in PyBullet, one client a world."""
