@@ -165,7 +165,7 @@ class Rig:
             self.onlooker.listen()
         self._see_it_run()
         self.onlooker.commands[:] = self.onlooker.commands[-2:]
-        time.sleep(float(rng.uniform(0.0, 0.04)))
+        time.sleep(float(rng.uniform(0.0, 0.02)))
         fault_ns = self._inject(fault, rng)
         end = time.monotonic() + WATCH_S
         while time.monotonic() < end:

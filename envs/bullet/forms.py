@@ -106,15 +106,15 @@ class UrdfArm(Arm):
         count = p.getNumJoints(arm, physicsClientId=client)
         infos = [p.getJointInfo(arm, i, physicsClientId=client) for i in range(count)]
         number = {info[1].decode(): info[0] for info in infos}
-        for info in infos:
-            if info[2] != p.JOINT_FIXED and info[1].decode() not in joints.values():
-                raise UserError(f"sim.joints leaves out {info[1].decode()} of {self.path.name}")
         links = []
         for joint in self.tree.joints:
             theirs = joints[self.model.joint(joint).name]
             if theirs not in number:
                 raise unknown(f"joint of {self.path.name}", theirs, number)
             links.append(number[theirs])
+        for info in infos:
+            if info[2] != p.JOINT_FIXED and info[0] not in links:
+                raise UserError(f"sim.joints leaves out {info[1].decode()} of {self.path.name}")
         moved = self.model.jnt_bodyid[self.tree.joints].tolist()
         body = {-1: self.tree.root} | dict(zip(links, moved, strict=True))
         for info in infos:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-STIFF = 2.0
-"""Of a joint's limit, as a multiple of the stiffest spring that a step of physics can follow."""
+STIFF, DEAD = 2.0, 8.0
+"""A joint's limit as a spring and damper: multiples of what would stop its mass in a step."""
 ENDLESS = 1e9
 
 
@@ -69,13 +69,15 @@ class Servos:
     ) -> tuple[np.ndarray, np.ndarray]:
         dt, mass = self._dt, self.mass + self._rotor
         ahead, over = target - q, np.minimum(np.maximum(q, self._low), self._high) - q
-        wall = np.where(over != 0.0, STIFF / dt**2 * mass, 0.0)
+        hit = np.where(over != 0.0, mass / dt, 0.0)
+        wall = STIFF / dt * hit
         passive = self._spring * (self._rest - q) + wall * over
         servo = self.gain * ahead - self.drag * v
         stiffness = self.gain + self._spring + wall
-        drag = self.drag + self._damping
+        passive_drag = self._damping + DEAD * hit
+        drag = self.drag + passive_drag
         speed = (mass * v + dt * (self.gain * ahead + passive)) / (
             mass + dt * drag + dt**2 * stiffness
         )
         force = np.minimum(np.maximum(servo, self._clip[0]), self._clip[1]) + passive
-        return speed, np.abs(force - self._damping * v)
+        return speed, np.abs(force - passive_drag * v)

@@ -97,6 +97,8 @@ class BulletSim(Named):
         servos, target = self._servos, self._servos.targets(control)
         ids = np.flatnonzero(~self._broken)
         live = [(i, self._worlds[i]) for i in ids]
+        for i, world in live:
+            servos.mass[i] = world.inertia()
         q, v = self.qpos[:, servos.q], self.qvel[:, servos.v]
         for _ in range(substeps * self.finer):
             speed, force = servos.command(q, v, target)
@@ -176,7 +178,6 @@ class BulletSim(Named):
             state = {name: value[i] for name, value in self._state.items()}
             own = {name: value[i] for name, value in self._own.items()}
             self._worlds[i].reset(state, own)
-            self._servos.mass[i] = self._worlds[i].inertia()
         self._due[ids] = False
         for f, q, v, centre, axes in self._plan.free:
             rows = to_centre(self.qpos[ids, q], self.qvel[ids, v], centre, axes)
