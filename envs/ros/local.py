@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import selectors
@@ -14,14 +13,12 @@ import time
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from embodied.deploy.messages import MOST_BYTES, CompressedImage, Image, Malformed, Message
-from embodied.deploy.ros_fields import build, read
+from embodied.deploy.messages import CompressedImage, Image, Malformed, Message
 from embodied.errors import UserError
 
 from .inbox import Inbox, check_topic
-from .json_fields import MOST_LETTERS, as_json, parse
+from .local_packet import contents_of, decode, encode, file_of
 
 SMALL = 60_000
 """Bytes that a packet holds; what is larger goes as a file in memory."""
@@ -31,7 +28,6 @@ TICK_NS = 20_000_000
 """By more than which a folder's time of change is told from the next."""
 LONGEST_PATH = 75
 """Of a folder: a socket's own name is up to 30 letters, and both together 107."""
-MOST_PACKET = MOST_BYTES + MOST_LETTERS
 LOOK_S = 0.2
 MOST_PEERS = 64
 
@@ -39,9 +35,8 @@ MOST_PEERS = 64
 class Local(Inbox):
     """Every subscription is a socket in `folder`, to which whoever publishes connects.
 
-    The folder belongs to one user, who alone can enter it. A packet is JSON, with an image's bytes
-    behind it. A peer that reads too slowly misses messages; one that is gone is forgotten, and
-    found again once it is back.
+    The folder belongs to one user, who alone can enter it. A peer that reads too slowly misses
+    messages; one that is gone is forgotten, and found again once it is back.
     """
 
     name = "local"
@@ -93,6 +88,8 @@ class Local(Inbox):
             return False
 
     def close(self) -> None:
+        if self._closed:
+            return
         self._closed = True
         self._wake.send(b"!")
         self._thread.join()
@@ -104,6 +101,7 @@ class Local(Inbox):
         for each in (*self._incoming, self._wake, self._woken):
             each.close()
         self._selector.close()
+        self._out, self._incoming = {}, set()
 
     def _receive(self) -> None:
         while not self._closed:
@@ -136,7 +134,7 @@ class Local(Inbox):
                 raise ConnectionError
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 return self.reject()
-            packet = _contents(fds[0]) if fds else data
+            packet = contents_of(fds[0]) if fds else data
             self.put(topic, packet, len(packet))
         except Malformed:
             self.reject()
@@ -197,7 +195,7 @@ class _Readers:
         """Send to all who read; False if one of them did not take it."""
         self.look()
         image = self.kind in (Image, CompressedImage)  # whose socket is small
-        fds = [_file_of(packet)] if len(packet) > (0 if image else SMALL) else []
+        fds = [file_of(packet)] if len(packet) > (0 if image else SMALL) else []
         sent = True
         try:
             with self._lock:
@@ -257,55 +255,3 @@ def _gone(reader: socket.socket) -> bool:
 def _prefix(topic: str) -> str:
     """What the names of all sockets of a topic start with."""
     return f"{sha256(topic.encode()).hexdigest()[:16]}."
-
-
-def _file_of(packet: bytes) -> int:
-    """A file in memory, which is gone once nobody holds it."""
-    fd = os.memfd_create("message", os.MFD_CLOEXEC)
-    try:
-        view = memoryview(packet)
-        while view:
-            view = view[os.write(fd, view) :]
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _contents(fd: int) -> bytes:
-    """All of a file that another process gave. Raises `Malformed` where it is none, or too long."""
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_PACKET:
-        raise Malformed("no file, or one too long")
-    return os.pread(fd, found.st_size, 0)
-
-
-def encode(message: Message) -> bytes:
-    """A packet: JSON, then, where there is one, a zero and an image's bytes."""
-    fields = build(message, as_json)
-    image = isinstance(message, Image | CompressedImage)
-    data = b"\0" + fields.pop("data") if image else b""
-    head = json.dumps([message.ros, fields], ensure_ascii=False, separators=(",", ":"))
-    try:
-        packet = head.encode()
-    except UnicodeError as error:
-        raise Malformed(str(error)) from error
-    if len(packet) > MOST_LETTERS:
-        raise Malformed(f"{len(packet)} bytes")
-    return packet + data
-
-
-def decode(kind: type[Message], packet: bytes) -> Message:
-    """The message of a kind in a packet. Raises `Malformed`, and nothing else."""
-    end = packet.find(b"\0")
-    parsed: Any = parse(packet if end < 0 else packet[:end])
-    if not isinstance(parsed, list) or len(parsed) != 2 or parsed[0] != kind.ros:
-        raise Malformed(f"no {kind.ros}")
-    if kind in (Image, CompressedImage):
-        if end < 0:
-            raise Malformed("an image without its bytes")
-        try:
-            parsed[1].data = memoryview(packet)[end + 1 :]
-        except AttributeError as error:
-            raise Malformed("an image without fields") from error
-    return read(kind, parsed[1])

@@ -99,8 +99,11 @@ class Rclpy(Inbox):
 
     def close(self) -> None:
         self._closed = True
+        if self._executor is None:
+            return
         self._thread.join()
         self._executor.shutdown()
+        self._executor = None
         self._node.destroy_node()
         self._rclpy.try_shutdown(context=self._context)
 

@@ -122,7 +122,9 @@ class _Patient(xmlrpc.client.Transport):
     """HTTP that waits for an answer, but not for ever."""
 
     def make_connection(self, host: Any) -> HTTPConnection:
-        return HTTPConnection(host, timeout=ANSWER_S)
+        connection = super().make_connection(host)
+        connection.timeout = ANSWER_S
+        return connection
 
 
 def _ask(uri: str, method: str, *arguments: Any) -> Any:

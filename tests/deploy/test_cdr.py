@@ -186,3 +186,14 @@ def test_a_length_that_is_a_lie_costs_no_memory(kind: type[Message], body: bytes
         assert tracemalloc.get_traced_memory()[1] < 32_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_large_image_takes_as_much_memory_as_it_has_bytes() -> None:
+    image = Image(0, 3000, 3500, "rgb8", bytes(3000 * 3500 * 3))
+    data = encode(image)
+    tracemalloc.start()
+    try:
+        assert decode(Image, data) == image
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * len(data)
+    finally:
+        tracemalloc.stop()

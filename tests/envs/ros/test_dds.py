@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import subprocess
@@ -181,26 +180,6 @@ def test_nothing_is_open_beyond_this_machine() -> None:
     assert listening(fds) == {("127.0.0.1", ""), ("0.0.0.0", "lo")}
     assert not any(map(os.get_inheritable, fds))
     end.close()
-
-
-def test_nothing_remains_of_an_end_that_was_closed() -> None:
-    def held() -> tuple[int, int]:
-        gc.collect()
-        return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
-
-    def come_and_go() -> None:
-        near, far = Dds(domain), Dds(domain)
-        near.subscribe("/a", Text)
-        far.advertise("/a", Text)
-        wait_until(lambda: near.connected)
-        near.close()
-        far.close()
-        assert not far.publish("/a", Text(""))
-
-    domain, before = free_domain(), held()
-    for _ in range(2):
-        come_and_go()
-        wait_until(lambda: held() <= before)
 
 
 def test_settings_of_the_users_own_are_left_alone() -> None:

