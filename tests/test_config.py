@@ -65,7 +65,7 @@ def test_several_reward_models_stand_side_by_side() -> None:
         # an option that is not there, with the nearest
         ("env=half_chetah", "unknown env 'half_chetah': did you mean half_cheetah"),
         ("agent=po", "unknown agent 'po': did you mean ppo"),
-        ("sim=zzz", "unknown sim 'zzz': known: mujoco"),
+        ("sim=zzz", "unknown sim 'zzz': known: bullet, mujoco"),
         ("reward_model=[env,sucess]", "unknown reward_model 'sucess': did you mean success"),
         ("env=null", "unknown env 'None'"),
         ("env=", "unknown env ''"),

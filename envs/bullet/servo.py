@@ -20,9 +20,8 @@ ENDLESS = 1e9
 class Servos:
     """The `joints` of a model that turn or slide, `(M,)`, in `num_worlds` worlds.
 
-    `command(q, v, control)` gives the motors' velocities and forces, `(N, M)` each. `gain` and
-    `bias` `(N, U, 3)` are the actuators' own parameters, `mass` `(N, M)` the inertia that each
-    joint moves.
+    `command` gives the motors' velocities and forces in worlds `ids` `(n,)`, `(n, M)` each, where
+    joints are at `q`, move at `v`, are to go to `target` and move an inertia of `mass`.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class Servos:
         self._dt = timestep_s
         self.gain = np.zeros((num_worlds, count))
         self.drag = np.zeros((num_worlds, count))
-        self.mass = np.ones((num_worlds, count))
         self.set_gains(np.arange(num_worlds), model.actuator_gainprm, model.actuator_biasprm)
 
     def set_gains(self, ids: Any, gain: np.ndarray, bias: np.ndarray) -> None:
@@ -65,19 +63,18 @@ class Servos:
         return out
 
     def command(
-        self, q: np.ndarray, v: np.ndarray, target: np.ndarray
+        self, ids: np.ndarray, mass: np.ndarray, q: np.ndarray, v: np.ndarray, target: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        dt, mass = self._dt, self.mass + self._rotor
+        dt, mass, gain, drag = self._dt, mass + self._rotor, self.gain[ids], self.drag[ids]
         ahead, over = target - q, np.minimum(np.maximum(q, self._low), self._high) - q
         hit = np.where(over != 0.0, mass / dt, 0.0)
         wall = STIFF / dt * hit
         passive = self._spring * (self._rest - q) + wall * over
-        servo = self.gain * ahead - self.drag * v
-        stiffness = self.gain + self._spring + wall
+        servo = gain * ahead - drag * v
+        stiffness = gain + self._spring + wall
         passive_drag = self._damping + DEAD * hit
-        drag = self.drag + passive_drag
-        speed = (mass * v + dt * (self.gain * ahead + passive)) / (
-            mass + dt * drag + dt**2 * stiffness
+        speed = (mass * v + dt * (gain * ahead + passive)) / (
+            mass + dt * (drag + passive_drag) + dt**2 * stiffness
         )
         force = np.minimum(np.maximum(servo, self._clip[0]), self._clip[1]) + passive
         return speed, np.abs(force - passive_drag * v)

@@ -17,19 +17,18 @@ MODEL = """<mujoco><compiler autolimits="true"/><worldbody>
   </worldbody><actuator>
   <position name="driven" joint="driven" kp="100" kv="20" ctrlrange="-0.5 0.5"
     forcerange="-30 30"/></actuator></mujoco>"""
-DT = 0.01
+DT, MASS = 0.01, np.array([[1.5, 4.0]])
 
 
 def servos(num_worlds: int = 1) -> Servos:
     model: Any = mujoco.MjModel.from_xml_string(MODEL)
-    made = Servos(model, [0, 1], num_worlds, DT)
-    made.mass[:] = [1.5, 4.0]
-    return made
+    return Servos(model, [0, 1], num_worlds, DT)
 
 
 def command(q: list[float], v: list[float], control: float) -> tuple[np.ndarray, np.ndarray]:
     law = servos()
-    speed, force = law.command(np.array([q]), np.array([v]), law.targets(np.array([[control]])))
+    target = law.targets(np.array([[control]]))
+    speed, force = law.command(np.arange(1), MASS, np.array([q]), np.array([v]), target)
     return speed[0], force[0]
 
 
@@ -68,5 +67,6 @@ def test_worlds_have_gains_of_their_own() -> None:
     gain[..., 0], bias[..., 1], bias[..., 2] = 50.0, -50.0, -10.0
     law.set_gains(np.array([1]), gain, bias)
     q, v = np.zeros((2, 2)), np.zeros((2, 2))
-    _, force = law.command(q, v, law.targets(np.full((2, 1), 0.2)))
+    target = law.targets(np.full((2, 1), 0.2))
+    _, force = law.command(np.arange(2), MASS.repeat(2, axis=0), q, v, target)
     assert force[:, 0] == pytest.approx([20.0, 10.0])
