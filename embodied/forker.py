@@ -69,6 +69,7 @@ class Forker:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.setblocking(True)  # also where somebody has set a time limit for all sockets
         where = str(Path(__file__).resolve().parents[1])
         boot = (
             f"import sys; sys.path.insert(0, {where!r}); "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 import sys
 import threading
 import xmlrpc.client
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from embodied.deploy.messages import MOST_BYTES
@@ -207,7 +209,12 @@ class _Bounded(io.BytesIO):
 
 
 def _harden(tcpros: Any) -> None:
-    """Bound what peers can cost, and let one that says nothing keep no other waiting."""
+    """Bound what peers can cost, let one that says nothing keep no other waiting, and leave the
+    sockets of everybody else in this process as they are."""
+    unchanged = ModuleType("socket")
+    unchanged.__dict__.update(vars(socket))
+    unchanged.__dict__["setdefaulttimeout"] = lambda seconds: None
+    vars(import_module("rospy.impl.masterslave"))["socket"] = unchanged
     handle = tcpros.TCPROSServer._tcp_server_callback
 
     def handle_apart(*arguments: Any) -> None:

@@ -198,6 +198,14 @@ def test_noise_on_its_ports_keeps_nobody_from_its_messages(end: Any) -> None:
         each.close()
 
 
+def test_other_sockets_of_the_process_are_left_as_they_are(link: Link, end: Any) -> None:
+    """`rospy` sets a time limit for all that are made from then on, when it meets a peer."""
+    end.advertise("/limits", Text)
+    end.subscribe("/limits", Text)
+    wait_until(lambda: end.publish("/limits", Text("!")) and end.take())
+    assert socket.getdefaulttimeout() is None
+
+
 def test_two_ends_of_a_process_share_its_node(link: Link, end: Any) -> None:
     other = module.Ros1(link.near["master"])
     end.subscribe("/shared", Text)
