@@ -20,7 +20,6 @@ import pytest
 from embodied.agents.remote import RemotePolicy
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from embodied import cli
 from embodied.actor import InBlocks
 from embodied.build import make_env
 from embodied.errors import UserError
@@ -488,8 +487,6 @@ def test_an_address_that_is_taken_is_the_users_to_fix() -> None:
 
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_the_verb_serves_until_it_is_stopped(trained: Path, how: signal.Signals, code: int) -> None:
-    if "serve" not in cli.VERBS:
-        pytest.skip("there is no such verb yet")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "embodied", "serve", str(trained), f"port={port}"]

@@ -18,7 +18,8 @@ def of(bodies: str = "", extra: str = "", actuators: str = SERVO) -> None:
 
 
 def test_what_arm_tasks_are_made_of_is_taken() -> None:
-    of(box("cube", "0 0 1", 0.1) + ALONE.format(""))
+    text = model(box("cube", "0 0 1", 0.1) + ALONE.format(""), "", actuators=SERVO).xml
+    assert check_model(mujoco.MjModel.from_xml_string(text)) is None, "it raises nothing"
 
 
 @pytest.mark.parametrize(
