@@ -142,7 +142,7 @@ class Rig:
         cfg = OmegaConf.to_container(plan.cfg, resolve=True)
         self.bench = Bench({**common, "transport": broken, "cfg": cfg}, (self.mailbox.file,))
         stack.callback(self.bench.close)
-        keeper = Keeper(deploy.guard_settings(plan, self.transport), None, len(plan.robot.joints))
+        keeper = Keeper(deploy.guard_settings(plan, self.transport), len(plan.robot.joints))
         stack.callback(keeper.close)
         self.session = Session(plan.robot, keeper, None, self.bench)
         plan.env.sim.link = self.session  # type: ignore[attr-defined]

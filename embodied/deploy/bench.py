@@ -4,13 +4,11 @@ what no robot can tell."""
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any
 
+from embodied.deploy.process import end, start
 from embodied.errors import UserError
 
 START_S = 60.0
@@ -22,17 +20,8 @@ class Bench:
     def __init__(self, settings: Mapping[str, Any], files: tuple[int, ...] = ()) -> None:
         self._end, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "embodied.deploy.plant"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *files),
-                start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-            assert self.process.stdin is not None
-            self.process.stdin.write(json.dumps({**settings, "bench": theirs.fileno()}).encode())
-            self.process.stdin.close()
+            given = {**settings, "bench": theirs.fileno()}
+            self.process = start("plant", given, (theirs.fileno(), *files))
         self._end.settimeout(START_S)
         self.look()
 
@@ -51,11 +40,7 @@ class Bench:
 
     def close(self) -> None:
         self._end.close()
-        try:
-            self.process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
 
     def _ask(self, what: Mapping[str, Any]) -> dict[str, Any]:
         try:

@@ -7,7 +7,6 @@ own rate. Physics never waits for it.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from omegaconf import OmegaConf
 from embodied.build import make
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import CompressedImage
+from embodied.deploy.process import closed
 
 PARTS = ("qpos", "mocap_pos", "mocap_quat", "geom_size")
 MARKED = "embodied.envs.tasks.marked.marked"
@@ -83,9 +83,8 @@ def main() -> int:
     mailbox = Mailbox(scene_slot(camera.model), given["scene"])
     transport = make(given["transport"])
     transport.advertise(settings["topic"], CompressedImage)
-    os.set_blocking(life, False)
     due, period = time.monotonic(), 1.0 / settings["rate_hz"]
-    while not _closed(life):
+    while not closed(life):
         seen = mailbox.read("scene")
         if seen is not None and time.time_ns() - seen[1][0] < HELD_S * 1e9:
             rgb = camera.photograph(seen[1][1:])
@@ -97,13 +96,6 @@ def main() -> int:
         time.sleep(max(0.0, due - time.monotonic()))
     transport.close()
     return 0
-
-
-def _closed(pipe: int) -> bool:
-    try:
-        return os.read(pipe, 1) == b""
-    except BlockingIOError:
-        return False
 
 
 if __name__ == "__main__":

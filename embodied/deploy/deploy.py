@@ -6,8 +6,8 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -198,15 +198,12 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
         bench = Bench({**common, "cfg": cfg, "camera": camera})
         stack.callback(bench.close)
     if tracked:
-        sender = recorder.sender() if recorder is not None else None
-        tracker = Eyes(_tracker(plan), transport, None if sender is None else sender.fileno())
+        with _recording(recorder) as file:
+            tracker = Eyes(_tracker(plan), transport, file)
         stack.callback(tracker.close)
-    given = guard_settings(plan, transport)
-    sender = recorder.sender() if recorder is not None else None
-    keeper = Keeper(given, None if sender is None else sender.fileno(), len(plan.robot.joints))
+    with _recording(recorder) as file:
+        keeper = Keeper(guard_settings(plan, transport), len(plan.robot.joints), file)
     stack.callback(keeper.close)
-    if sender is not None:
-        sender.close()
     session = Session(plan.robot, keeper, tracker, bench, plan.shadow)
     plan.env.sim.link = session  # type: ignore[attr-defined]
     topic = plan.robot.state_topic
@@ -214,6 +211,19 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
         lambda state: state.mode != Mode.WAITING, LISTEN_S, f"no joints are heard on {topic}"
     )
     return session, recorder
+
+
+@contextmanager
+def _recording(recorder: Recorder | None) -> Iterator[int | None]:
+    """An open file by which another process, once it has it, adds to the record."""
+    if recorder is None:
+        yield None
+        return
+    sender = recorder.sender()
+    try:
+        yield sender.fileno()
+    finally:
+        sender.close()
 
 
 def guard_settings(plan: Deployment, transport: dict[str, Any]) -> dict[str, Any]:
@@ -295,8 +305,11 @@ def _done(session: Session, step: Any, length: int) -> bool:
 
 def go_home(session: Session) -> None:
     """Bring the robot to its home pose, and end."""
-    number = session.keeper.ask(Wish.HOME, np.zeros(len(session.robot.joints)))
-    session.keeper.wait_for(number, (Mode.DONE,), HOME_S, "the robot does not get home")
+    number = session.keeper.ask(Wish.HOME)
+    try:
+        session.keeper.wait_for(number, (Mode.DONE,), HOME_S, "the robot does not get home")
+    except Tripped as trip:
+        raise UserError(f"stopped on its way home: {trip}") from None
 
 
 def describe(row: dict[str, Any]) -> str:

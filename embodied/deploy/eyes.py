@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ import numpy as np
 from embodied.build import make
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import CompressedImage, Image, Malformed
+from embodied.deploy.process import closed, end, lifeline, start
 from embodied.deploy.transport import Received
 from embodied.errors import UserError
 
@@ -51,21 +51,11 @@ class Eyes:
         self.names = tuple(settings["objects"])
         self.mailbox = Mailbox(slots(settings["objects"]))
         self._version = 0
-        theirs, self._life = os.pipe()
+        theirs, self._life = lifeline()
         files = [theirs, self.mailbox.file, *([] if recorder is None else [recorder])]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "embodied.deploy.eyes"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=files,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        os.close(theirs)
         given = {"tracker": settings, "transport": transport, "files": files}
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(given).encode() + b"\n")
-        self.process.stdin.close()
+        self.process = start("eyes", given, files)
+        os.close(theirs)
 
     def poses(self) -> dict[str, np.ndarray]:
         """Poses `(7,)` of the objects that were seen, as they were last."""
@@ -99,11 +89,7 @@ class Eyes:
 
     def close(self) -> None:
         os.close(self._life)
-        try:
-            self.process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
         self.mailbox.close()
 
 
@@ -117,7 +103,6 @@ def main() -> int:
     given = json.loads(sys.stdin.buffer.readline())
     settings = given["tracker"]
     life, mailbox = given["files"][0], Mailbox(slots(settings["objects"]), given["files"][1])
-    os.set_blocking(life, False)
     plain = {key: value for key, value in settings.items() if key not in ("topic", "kind")}
     try:
         tracker = MarkerTracker.from_config(plain)
@@ -133,7 +118,7 @@ def main() -> int:
     while True:
         if time.monotonic() > looked + LIFE_S:
             looked = time.monotonic()
-            if _closed(life):
+            if closed(life):
                 break
         sizes = mailbox.read(SIZES)
         if sizes is not None and sizes[1][0] != version:
@@ -174,13 +159,6 @@ def _recorder(files: list[int]) -> Callable[[Received], None]:
         sender.record(received.topic, received.message, received.received_ns + offset_ns)
 
     return record
-
-
-def _closed(pipe: int) -> bool:
-    try:
-        return os.read(pipe, 1) == b""
-    except BlockingIOError:
-        return False
 
 
 if __name__ == "__main__":

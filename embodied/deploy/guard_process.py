@@ -23,9 +23,11 @@ from embodied.deploy.guard import Guard
 from embodied.deploy.limits import Limiter
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import Text
+from embodied.deploy.process import closed
 from embodied.deploy.recorder_sender import Sender
 from embodied.deploy.requests import Mode, slots
 from embodied.deploy.robot_map import robot_map
+from embodied.errors import UserError
 
 PRIORITY = 10
 LINGER_S = 0.2
@@ -37,10 +39,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the policy's to answer
     given = json.loads(sys.stdin.buffer.readline())
     files = given["files"]
-    os.set_blocking(files["lifeline"], False)
     os.set_blocking(files["events"], False)
     robot = robot_map(given["robot"], given["where"])
-    transport = make(given["transport"])
+    try:
+        transport = make(given["transport"])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     sizes = given["observation"], given["action"]
     mailbox = Mailbox(slots(len(robot.joints), *sizes), files["mailbox"])
     body = Body(**given["body"]) if given["body"] else None
@@ -74,7 +79,7 @@ def _run(guard: Guard, lifeline: int, period_ns: int) -> None:
     rested_ns: int | None = None
     while True:
         now = time.monotonic_ns()
-        if _gone(lifeline):
+        if closed(lifeline):
             guard.abandon(now)
             if guard.mode in (Mode.DONE, Mode.WAITING):
                 return
@@ -88,14 +93,6 @@ def _run(guard: Guard, lifeline: int, period_ns: int) -> None:
         if late > 0:  # a tick that took too long: the next ones are not hurried to make up for it
             due += period_ns * (late // period_ns)
         time.sleep(max(0.0, (due - time.monotonic_ns()) * 1e-9))
-
-
-def _gone(lifeline: int) -> bool:
-    """Whether the other end of a pipe is closed."""
-    try:
-        return os.read(lifeline, 1) == b""
-    except BlockingIOError:
-        return False
 
 
 def _hurry() -> None:

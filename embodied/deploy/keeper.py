@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from embodied.deploy.mailbox import Mailbox
+from embodied.deploy.process import end, lifeline, start
 from embodied.deploy.requests import Mode, Request, State, Wish, read_state, request_row, slots
 from embodied.errors import UserError
 
@@ -32,34 +31,26 @@ class Keeper:
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], recorder: int | None = None, joints: int = 0
+        self, settings: Mapping[str, Any], joints: int, recorder: int | None = None
     ) -> None:
         sizes = settings["observation"], settings["action"]
         self.mailbox = Mailbox(slots(joints, *sizes))
         self.observation, self.action = np.zeros(sizes[0]), np.zeros(sizes[1])
+        self.seen_ns = 0
+        """When the state came from which the next action is made."""
         self.events: list[dict[str, Any]] = []
-        self._number = 0
+        self._told = 0
+        self._number, self._joints = 0, joints
         self._rest = b""
-        theirs_life, self._life = os.pipe()
+        theirs_life, self._life = lifeline()
         self._events, theirs_events = os.pipe()
         os.set_blocking(self._events, False)
         files = {"mailbox": self.mailbox.file, "lifeline": theirs_life, "events": theirs_events}
         if recorder is not None:
             files["recorder"] = recorder
-        command = [sys.executable, "-m", "embodied.deploy.guard_process"]
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=tuple(files.values()),
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        self.process = start("guard_process", {**settings, "files": files}, files.values())
         os.close(theirs_life)
         os.close(theirs_events)
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({**settings, "files": files}).encode() + b"\n")
-        self.process.stdin.close()
         self.wait(lambda state: True, START_S, "the guard does not start")
 
     @property
@@ -73,12 +64,9 @@ class Keeper:
 
     def ask(self, wish: Wish, target: Sequence[float] | np.ndarray | None = None) -> int:
         """Ask for something; the number of the request."""
-        state = read_state(self.mailbox)
         self._number += 1
-        seen_ns = 0 if state is None else state.received_ns
-        joints = self.mailbox.sizes["request"] - 3 - self.observation.size - self.action.size
-        where = np.zeros(joints) if target is None else np.asarray(target, float)
-        request = Request(self._number, wish, seen_ns, where, self.observation, self.action)
+        where = np.zeros(self._joints) if target is None else np.asarray(target, float)
+        request = Request(self._number, wish, self.seen_ns, where, self.observation, self.action)
         self.mailbox.write("request", request_row(request))
         return self._number
 
@@ -95,8 +83,15 @@ class Keeper:
                 raise UserError(f"{otherwise}{f' ({said[-1]})' if said else ''}")
             time.sleep(POLL_S)
 
-    def wait_for(self, number: int, modes: Sequence[Mode], timeout_s: float, what: str) -> State:
-        """Wait until a request was read and the guard is in one of `modes`.
+    def wait_for(
+        self,
+        number: int,
+        modes: Sequence[Mode],
+        timeout_s: float,
+        what: str,
+        also: Callable[[State], bool] = lambda state: True,
+    ) -> State:
+        """Wait until a request was read, the guard is in one of `modes`, and `also` something else.
 
         Raises `Tripped` if it has tripped, and that is not waited for.
         """
@@ -106,25 +101,28 @@ class Keeper:
                 return False
             if state.mode == Mode.TRIPPED and Mode.TRIPPED not in modes:
                 raise Tripped(self.why())
-            return state.mode in modes
+            return state.mode in modes and also(state)
 
         return self.wait(reached, timeout_s, what)
 
     def hear(self) -> list[str]:
         """What happened since the last call, as "kind: what"."""
+        self._listen()
+        fresh, self._told = self.events[self._told :], len(self.events)
+        return [f"{event['kind']}: {event['what']}" for event in fresh]
+
+    def _listen(self) -> None:
         try:
             while data := os.read(self._events, 65536):
                 self._rest += data
         except BlockingIOError:
             pass
         *lines, self._rest = self._rest.split(b"\n")
-        fresh = [json.loads(line) for line in lines]
-        self.events += fresh
-        return [f"{event['kind']}: {event['what']}" for event in fresh]
+        self.events += [json.loads(line) for line in lines]
 
     def why(self) -> str:
         """Why the guard last tripped or held."""
-        self.hear()
+        self._listen()
         for event in reversed(self.events):
             if event["kind"] in ("trip", "hold"):
                 return str(event["what"])
@@ -133,12 +131,7 @@ class Keeper:
     def close(self, timeout_s: float = 5.0) -> None:
         """Let go of the guard, which then stops the robot and ends."""
         os.close(self._life)
-        try:
-            self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.hear()
+        end(self.process, timeout_s)
         os.close(self._events)
         self.mailbox.close()
 

@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import deque
@@ -27,6 +26,7 @@ from embodied.build import make, make_env
 from embodied.deploy.camera import scene_slot
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import JointState, JointTrajectory, Malformed
+from embodied.deploy.process import lifeline, start
 from embodied.deploy.robot_map import COMMANDS, RobotMap, robot_map
 from embodied.deploy.transport import Transport
 from embodied.errors import UserError
@@ -172,9 +172,7 @@ def simulate(given: Mapping[str, Any], bench: socket.socket | None = None, seed:
 def _camera(given: Mapping[str, Any], env: Any) -> Mailbox:
     """Start the camera's process, which ends with this one: what it is shown."""
     scene = Mailbox(scene_slot(env.sim.model))
-    theirs, _ = os.pipe()  # which closes when this process ends
-    command = [sys.executable, "-m", "embodied.deploy.camera"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[theirs, scene.file])
+    theirs, _ = lifeline()  # which closes when this process ends
     settings = {
         "camera": given["camera"],
         "task": given["cfg"]["env"]["task"],
@@ -182,9 +180,7 @@ def _camera(given: Mapping[str, Any], env: Any) -> Mailbox:
         "scene": scene.file,
         "life": theirs,
     }
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(settings).encode() + b"\n")
-    process.stdin.close()
+    start("camera", settings, (theirs, scene.file))
     os.close(theirs)
     return scene
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from embodied.deploy.bench import Bench
 from embodied.deploy.keeper import Keeper
-from embodied.deploy.requests import Mode, Wish
+from embodied.deploy.requests import Mode, State, Wish
 from embodied.deploy.robot_map import RobotMap
 
 THERE = 0.02
@@ -54,6 +54,7 @@ class Session:
 
     def joints(self) -> tuple[np.ndarray, np.ndarray]:
         state = self.keeper.state
+        self.keeper.seen_ns = state.received_ns
         return state.q, state.v
 
     def objects(self) -> Mapping[str, np.ndarray]:
@@ -92,11 +93,11 @@ class Session:
         elif not self.shadow:
             number = keeper.ask(Wish.MOVE, target)
 
-            def there() -> bool:
-                return bool(np.all(np.abs(keeper.state.q - target) < THERE))
+            def there(state: State) -> bool:
+                return bool(np.all(np.abs(state.q - target) < THERE))
 
-            keeper.wait_for(number, (Mode.MOVING,), SETTLE_S, "the guard does not move the robot")
-            keeper.wait(lambda state: there(), MOVE_S, "the robot does not get to its start")
+            late = "the robot does not get to its start"
+            keeper.wait_for(number, (Mode.MOVING,), MOVE_S, late, there)
             keeper.ask(Wish.NOTHING)
         if self.tracker is not None:
             self.tracker.wait(SETTLE_S)

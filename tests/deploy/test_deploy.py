@@ -109,6 +109,32 @@ def kinds_of(record: Path) -> dict[str, str]:
     return {event["kind"]: event["what"] for event in events}
 
 
+def test_what_a_policy_answers_too_late_is_refused_and_the_next_is_not() -> None:
+    """Its answer is to what it saw before it thought, however new the robot's state is by then."""
+    arguments = ["env=reach", "record=false", "seed=1"]
+    wanted, overrides = settings(arguments, DEFAULTS, ("transport",))
+    plan = choose("expert", wanted, overrides)
+    act, steps = plan.policy.act, [0]
+
+    def ponder(carry: object, obs: object, greedy: bool) -> object:
+        steps[0] += 1
+        action = act(carry, obs, greedy)  # type: ignore[arg-type]
+        time.sleep(0.3 if steps[0] == 8 else 0.0)
+        return action
+
+    plan.policy.act = ponder  # type: ignore[method-assign, assignment]
+    with ExitStack() as stack:
+        session, _ = start(plan, stack)
+        row = run_episode(plan, session, 1)
+        assert row["success"] and row["holds"] >= 1
+        assert session.keeper.why() == "action late"
+        said = [(event["kind"], event["what"]) for event in session.keeper.events]
+        late = said.index(("refused", "action late"))
+        assert ("hold", "action late") in said[:late]
+        assert ("resumed", "action late") in said[late:]
+        assert len(session.keeper.hear()) == len(said), "what was looked at is told all the same"
+
+
 def test_a_guard_that_was_not_given_time_holds_the_robot_and_goes_on() -> None:
     arguments = ["env=reach", "record=false", "seed=1"]
     wanted, overrides = settings(arguments, DEFAULTS, ("transport",))
