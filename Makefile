@@ -6,7 +6,7 @@ BIN := .venv/bin
 DEMO := $(BIN)/embodied demo
 BENCHMARKS ?= env_step ppo sac crash_safety endpoint_faults sandbox experts backends demo \
     text_env_step reward_quality reward_to_success shaping imitation reward_code turn_rewards \
-    judge judge_pairs
+    judge judge_pairs deploy_faults sim_to_sim
 QUICK ?=
 export PYTHON TORCH_INDEX_URL
 

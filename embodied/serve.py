@@ -17,10 +17,10 @@ from embodied.build import make_env, make_reward_model
 from embodied.config import compose_config
 from embodied.errors import UserError
 from embodied.gate import audit_of, fingerprint
-from embodied.limits import Limits
 from embodied.remote import TOKEN_ENV
 from embodied.served import Served, ServedPolicy, ServedReward
 from embodied.server import Server
+from embodied.server_limits import Limits
 
 DEFAULTS = {
     "host": "127.0.0.1",

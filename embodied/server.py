@@ -21,9 +21,9 @@ from http import HTTPStatus
 from typing import Any
 
 from embodied.errors import UserError
-from embodied.limits import Limits, Pace
 from embodied.packets import MOST_BYTES, BadPacket, decode, encode
 from embodied.served import Message, Refusal, Served, Session
+from embodied.server_limits import Limits, Pace
 from embodied.websocket import is_loopback
 
 try:

@@ -18,10 +18,10 @@ from websockets.server import ServerProtocol
 from websockets.sync.client import connect
 
 from embodied.env import TaskEnv
-from embodied.limits import Limits
 from embodied.packets import decode, encode
 from embodied.served import ServedPolicy
 from embodied.server import Server
+from embodied.server_limits import Limits
 from tests.toys import Wander, reach
 
 QUICK = Limits(rate=1e6)

@@ -24,13 +24,13 @@ from embodied.actor import InBlocks
 from embodied.build import make_env
 from embodied.errors import UserError
 from embodied.evaluate import run_episodes
-from embodied.limits import Limits
 from embodied.packets import MOST_BYTES
 from embodied.remote import RemoteFault
 from embodied.run import load_policy, open_run
 from embodied.serve import find_addresses, read_tls, read_token, serve
 from embodied.served import ServedPolicy
 from embodied.server import Server
+from embodied.server_limits import Limits
 from embodied.train import train
 from tests.servers import Raw, certificate, serving
 from tests.test_packets import DECLARED, LYING, SHAPES, mutations

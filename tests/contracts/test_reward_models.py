@@ -22,7 +22,6 @@ from embodied.config import CONF, compose_config, options
 from embodied.dataset import Dataset, Episode
 from embodied.errors import UserError
 from embodied.judgement import judge
-from embodied.limits import Limits
 from embodied.record import record
 from embodied.reward_folder import RewardFile
 from embodied.reward_model import KINDS, Channel, Needs, RewardModel, start
@@ -30,6 +29,7 @@ from embodied.rewards import Rewards, ask
 from embodied.sandbox_worker import load, world_of
 from embodied.served import ServedReward
 from embodied.server import Server
+from embodied.server_limits import Limits
 from embodied.shaping import SHAPINGS
 from embodied.statistics import spearman
 from embodied.tracing import Trace

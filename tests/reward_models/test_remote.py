@@ -13,11 +13,11 @@ from embodied.reward_models.remote import LOST, Remote
 
 from embodied import remote as links
 from embodied.errors import UserError
-from embodied.limits import Limits
 from embodied.reward_model import Channel, Needs, start
 from embodied.rewards import Rewards, ask
 from embodied.served import ServedReward
 from embodied.server import Server
+from embodied.server_limits import Limits
 from embodied.trajectory_packets import pack, pack_moment
 from embodied.types import FAILED, SCORED, Frames, Moment, Score, Trajectory
 from tests.servers import Fake, Raw, Talk
