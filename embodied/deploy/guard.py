@@ -16,6 +16,7 @@ import numpy as np
 from embodied.deploy.limits import Limiter
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import Flag, Floats, JointState, Message, Text
+from embodied.deploy.recorder import ACTION, ASKED, CLAMPED, OBSERVATION
 from embodied.deploy.requests import Mode, Request, Wish, read_request, state_row
 from embodied.deploy.robot_map import COMMANDS, RobotMap
 from embodied.deploy.transport import Transport
@@ -147,13 +148,11 @@ class Guard:
     def _take_action(self, request: Request, now_ns: int) -> None:
         stamp_ns = now_ns
         if request.observation.size:
-            self.record(
-                "/embodied/observation", Floats(tuple(request.observation.tolist())), stamp_ns
-            )
-        self.record("/embodied/action", Floats(tuple(request.action.tolist())), stamp_ns)
+            self.record(OBSERVATION, Floats(tuple(request.observation.tolist())), stamp_ns)
+        self.record(ACTION, Floats(tuple(request.action.tolist())), stamp_ns)
         seen_ns = time.time_ns() - time.monotonic_ns() + request.seen_ns
         asked = JointState(seen_ns, self._names, tuple(request.target.tolist()))
-        self.record("/embodied/asked", asked, stamp_ns)
+        self.record(ASKED, asked, stamp_ns)
         age = (now_ns - request.seen_ns) * 1e-9
         if not np.isfinite(request.target).all():
             self._say(now_ns, "refused", "action is not finite")
@@ -289,7 +288,7 @@ class Guard:
         clamped = JointState(
             stamp_ns, self._names, tuple(limiter.q.tolist()), tuple(limiter.v.tolist())
         )
-        self.record("/embodied/clamped", clamped, now_ns)
+        self.record(CLAMPED, clamped, now_ns)
         if self.shadow:
             return
         message = self.robot.command(limiter.q.tolist(), limiter.v.tolist(), stamp_ns)

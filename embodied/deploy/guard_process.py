@@ -24,6 +24,7 @@ from embodied.deploy.limits import Limiter
 from embodied.deploy.mailbox import Mailbox
 from embodied.deploy.messages import Text
 from embodied.deploy.process import closed
+from embodied.deploy.recorder import EVENT
 from embodied.deploy.recorder_sender import Sender
 from embodied.deploy.requests import Mode, slots
 from embodied.deploy.robot_map import robot_map
@@ -59,7 +60,7 @@ def main() -> int:
 
     def tell(now_ns: int, kind: str, what: str) -> None:
         line = json.dumps({"t_ns": now_ns + offset_ns, "kind": kind, "what": what})
-        record("/embodied/event", Text(line), now_ns)
+        record(EVENT, Text(line), now_ns)
         transport.publish(robot.status_topic, Text(line))
         with suppress(BlockingIOError, BrokenPipeError):  # nobody may make the guard wait
             os.write(files["events"], line.encode() + b"\n")
