@@ -261,7 +261,8 @@ def camera_settings(robot: RobotMap) -> dict[str, Any]:
 def run_episode(
     plan: Deployment, session: Session, seed: int, recorder: Recorder | None = None
 ) -> dict[str, Any]:
-    """One episode: `seed`, `success`, `length`, `tripped` (why, or None), `holds`, `overruns`."""
+    """One episode: `seed`, `success`, `length`, `tripped` (why, or None), `holds`, `blind` (steps
+    without the camera), `overruns`."""
     env, keeper = plan.env, session.keeper
     keys = vector_keys(env.observation_space)
     session.seed = seed
@@ -269,6 +270,7 @@ def run_episode(
         told = {"t_ns": time.time_ns(), "kind": START, "what": f"episode of seed {seed}"}
         recorder.record(EVENT, Text(json.dumps(told)))
     before, overruns = keeper.state.holds, env.sim.overruns  # type: ignore[attr-defined]
+    blind = session.blind
     success, tripped, length = False, None, 0
     try:
         obs, carry = env.reset(seed=np.array([seed])), plan.policy.carry(1)
@@ -292,6 +294,7 @@ def run_episode(
         "length": length,
         "tripped": tripped,
         "holds": keeper.state.holds - before,
+        "blind": session.blind - blind,
         "overruns": env.sim.overruns - overruns,  # type: ignore[attr-defined]
     }
 
@@ -315,7 +318,8 @@ def go_home(session: Session) -> None:
 def describe(row: dict[str, Any]) -> str:
     """A line about an episode."""
     end = f"tripped: {row['tripped']}" if row["tripped"] else "done" if row["success"] else "failed"
-    return f"seed {row['seed']}  {end}, {row['length']} steps, held {row['holds']} times"
+    blind = f", {row['blind']} of them without the camera" if row["blind"] else ""
+    return f"seed {row['seed']}  {end}, {row['length']} steps{blind}, held {row['holds']} times"
 
 
 def about(plan: Deployment) -> dict[str, Any]:

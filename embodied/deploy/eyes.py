@@ -8,12 +8,12 @@ keeps the guard waiting.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from embodied.errors import UserError
 
 SEEN = ("stamp_ns", "received_ns", "count", "error_px")
 """Numbers of an object's slot before its pose (7,)."""
+IMAGES = ("received_ns", "images", "unreadable", "unfit", "jumps")
+"""Numbers of the slot "images": when the newest that could be read came, how many came, and how many
+were or showed nothing that could be used."""
 SIZES = "sizes"
 """The slot that says how large cubes are now: a version, then half an edge (m) of each object."""
 POLL_S = 0.002
@@ -36,7 +39,8 @@ LIFE_S = 0.2
 
 def slots(objects: Mapping[str, Any]) -> dict[str, int]:
     """Sizes of the slots, one for each object."""
-    return {SIZES: 1 + len(objects), **{f"at/{name}": len(SEEN) + 7 for name in objects}}
+    own = {SIZES: 1 + len(objects), "images": len(IMAGES)}
+    return {**own, **{f"at/{name}": len(SEEN) + 7 for name in objects}}
 
 
 class Eyes:
@@ -75,7 +79,7 @@ class Eyes:
 
     def wait(self, timeout_s: float) -> None:
         """Wait until every object was seen in an image taken from now on. Raises `UserError`."""
-        begin_ns, end = time.time_ns(), time.monotonic() + timeout_s
+        begin_ns, until = time.time_ns(), time.monotonic() + timeout_s
         while True:
             if self.process.poll() is not None:
                 raise UserError("the tracker has ended: see above")
@@ -83,9 +87,20 @@ class Eyes:
             unseen = [n for n, row in rows.items() if row is None or row[1][0] < begin_ns]
             if not unseen:
                 return
-            if time.monotonic() > end:
+            if time.monotonic() > until:
                 raise UserError(f"the camera does not see {', '.join(unseen)}")
             time.sleep(POLL_S)
+
+    def age_s(self) -> float:
+        """How long ago the newest image came; infinite before the first."""
+        read = self.mailbox.read("images")
+        return math.inf if read is None else 1e-9 * (time.monotonic_ns() - read[1][0])
+
+    def faults(self) -> dict[str, int]:
+        """How many images could not be read, and sightings were left out as "unfit" or "jumps"."""
+        read = self.mailbox.read("images")
+        row = np.zeros(len(IMAGES)) if read is None else read[1]
+        return {name: int(n) for name, n in list(zip(IMAGES, row, strict=True))[2:]}
 
     def close(self) -> None:
         os.close(self._life)
@@ -114,6 +129,7 @@ def main() -> int:
     kind = Image if settings.get("kind") == "image" else CompressedImage
     transport.subscribe(settings["topic"], kind)
     names, version = tuple(settings["objects"]), 0
+    images = heard_ns = 0
     counts, looked = dict.fromkeys(names, 0), 0.0
     while True:
         if time.monotonic() > looked + LIFE_S:
@@ -134,15 +150,21 @@ def main() -> int:
             time.sleep(POLL_S)
             continue
         newest = taken[-1]  # what is older is out of date
-        with suppress(Malformed):
-            record(newest)
+        record(newest)
+        images += 1
+        try:
             image = pixels(newest.message)
-            stamp_ns = newest.message.stamp_ns
+        except Malformed:
+            tracker.counts["unreadable"] += 1
+        else:
+            heard_ns, stamp_ns = newest.received_ns, newest.message.stamp_ns
             for name, seen in tracker.track(image, stamp_ns).items():
                 if seen.age_s == 0.0:
                     counts[name] += 1
-                    head = (stamp_ns, newest.received_ns, counts[name], seen.error_px)
+                    head = (stamp_ns, heard_ns, counts[name], seen.error_px)
                     mailbox.write(f"at/{name}", np.array([*head, *seen.pose]))
+        wrong = [tracker.counts[name] for name in IMAGES[2:]]
+        mailbox.write("images", np.array([heard_ns, images, *wrong], float))
     transport.close()
     return 0
 

@@ -54,11 +54,13 @@ class Watchdog:
 
     Observations older than `observation_s`, or actions that come later than `action_s` after the
     last: the robot is held. If that lasts for `patience_s`, it stays so until it is armed again.
+    Where objects are tracked and no image came for `image_s`, no action is asked for either.
     """
 
     observation_s: float = 0.05
     action_s: float = 0.08
     patience_s: float = 0.5
+    image_s: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ class Tracker(Protocol):
     def define(self, half_m: Mapping[str, float]) -> None:
         """Say how large cubes are now, and that they were put anew."""
 
+    def age_s(self) -> float:
+        """How long ago the newest image came."""
+
     def wait(self, timeout_s: float) -> None:
         """Wait until every object was seen anew. Raises `UserError` after `timeout_s`."""
 
@@ -51,6 +54,8 @@ class Session:
     ) -> None:
         self.robot, self.keeper, self.tracker, self.bench = robot, keeper, tracker, bench
         self.shadow, self.seed = shadow, 0
+        self.blind = 0
+        """Steps in which no action was asked for, since the camera was silent."""
 
     def joints(self) -> tuple[np.ndarray, np.ndarray]:
         state = self.keeper.state
@@ -61,6 +66,9 @@ class Session:
         return {} if self.tracker is None else self.tracker.poses()
 
     def command(self, target: np.ndarray) -> None:
+        if self.tracker is not None and self.tracker.age_s() > self.robot.watchdog.image_s:
+            self.blind += 1  # the guard, who hears of no action, holds the robot
+            return
         self.keeper.ask(Wish.RUN, target)
 
     def failed(self) -> bool:

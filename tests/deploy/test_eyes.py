@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -64,13 +65,18 @@ def test_what_the_camera_shows_is_found_where_it_is_by_a_process_of_its_own() ->
         ours.advertise(topic, Image)
         eyes = Eyes({**PLAIN["tracker"], "kind": "image"}, transport)
         eyes.define(plant.sizes)
-        assert eyes.poses() == {}
+        assert eyes.poses() == {} and eyes.age_s() == math.inf
         pixels = camera.photograph(shown)
         end = time.monotonic() + 30.0
         while len(eyes.poses()) < 2 and time.monotonic() < end:
             ours.publish(topic, Image(time.time_ns(), 360, 480, "rgb8", pixels.tobytes()))
             time.sleep(0.02)
         poses, counts = eyes.poses(), eyes.counts()
+        assert eyes.age_s() < 5.0 and not any(eyes.faults().values())
+        while not eyes.faults()["unreadable"]:
+            assert time.monotonic() < end + 10.0
+            ours.publish(topic, Image(time.time_ns(), 1, 1, "rgb8", b"abc"))
+            time.sleep(0.02)
         with pytest.raises(UserError, match="does not see cube, blue_cube"):
             eyes.wait(0.1)
         eyes.close()
