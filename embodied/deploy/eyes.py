@@ -28,8 +28,8 @@ from embodied.errors import UserError
 SEEN = ("stamp_ns", "received_ns", "count", "error_px")
 """Numbers of an object's slot before its pose (7,)."""
 IMAGES = ("received_ns", "images", "unreadable", "unfit", "jumps")
-"""Numbers of the slot "images": when the newest that could be read came, how many came, and how many
-were or showed nothing that could be used."""
+"""Numbers of the slot "images": when the newest that could be read came, how many came, and how
+many could not be read or showed what cannot be."""
 SIZES = "sizes"
 """The slot that says how large cubes are now: a version, then half an edge (m) of each object."""
 POLL_S = 0.002
