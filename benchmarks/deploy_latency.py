@@ -4,8 +4,9 @@ The robot's physics, its camera, the marker tracker, the guard (200 Hz, all its 
 policy are processes of their own, on the clock on the wall; the policy sees what `robot.yaml` maps
 and no more. Each way plays the same episodes. `none` is `embodied eval`: no processes, no guard,
 exact steps. `success_WAY` is its share of successes, `behind_WAY` by how much it is below `none`,
-pair by pair, with the interval in the details. `state_WAY_p50_ms`, `command_WAY_p99_ms` and so
-on are how long messages travel.
+pair by pair, with the interval in the details. It takes hours, so two ways are played at a time,
+which makes it harder for both; `state_WAY_p50_ms`, `command_WAY_p99_ms` and so on, how long
+messages travel, are of the first `--alone` episodes, played once more with nothing beside them.
 
     python -m benchmarks.deploy_latency RUN [--ways sim,ros1,dds] [--episodes 400] [--quick]
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -38,7 +40,7 @@ from embodied.agent import Policy
 from embodied.arguments import settings
 from embodied.build import make_env
 from embodied.deploy import deploy
-from embodied.deploy.robot_map import robot_map
+from embodied.deploy.robot_map import load_robot_map, robot_map
 from embodied.deploy.session import Session
 from embodied.evaluate import run_episodes
 from embodied.statistics import paired_rates, wilson
@@ -49,16 +51,18 @@ FIRST = 50_000
 """Seed of the first episode."""
 WAYS = {
     "sim": (),
-    "franka_limits": ("robot=panda",),
     "ros1": ("transport=ros1", "simulated=true"),
     "dds": ("transport=dds", "simulated=true"),
     "fastdds": ("transport=dds", "simulated=true"),
     "zenoh": ("transport=zenoh", "simulated=true"),
+    "franka_limits": (),
     "bullet": ("sim=bullet",),
 }
-"""Arguments of `embodied deploy`. `franka_limits`: the accelerations of the real arm. `fastdds`:
+"""Arguments of `embodied deploy`. `franka_limits`: no more acceleration than the real arm's, a
+quarter of what the simulated one bears, and that on which the policy was trained. `fastdds`:
 all states and commands also pass through another maker's DDS, in C++ (`benchmarks.relayed`)."""
 MARGIN = 0.05
+AT_ONCE = 2
 
 
 @contextmanager
@@ -149,6 +153,16 @@ def trajectories(plan: deploy.Deployment) -> deploy.Deployment:
     return replace(plan, robot=robot_map(plain))
 
 
+def gently(plan: deploy.Deployment) -> deploy.Deployment:
+    """The same robot, its joints accelerated by no more than those of the real arm."""
+    real = load_robot_map(deploy.robot_file("panda")).plain["joints"]
+    mine = {
+        name: {**joint, "acceleration": real[name]["acceleration"]}
+        for name, joint in plan.robot.plain["joints"].items()
+    }
+    return replace(plan, robot=robot_map({**plan.robot.plain, "joints": mine}))
+
+
 def play(way: str, run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
     """Episodes of one way, one after the other."""
     if way == "none":
@@ -158,6 +172,8 @@ def play(way: str, run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
         arguments = [*WAYS[way], *more, "record=false"]
         wanted, overrides = settings(arguments, deploy.DEFAULTS, ("transport",))
         plan = trajectories(deploy.choose(run, wanted, overrides))
+        if way == "franka_limits":
+            plan = gently(plan)
         if way == "fastdds":
             inner = json.dumps(plan.transport)
             plan.transport = {"_target_": "benchmarks.relayed.Relayed", "inner": inner}
@@ -203,15 +219,28 @@ def _plain_episodes(run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
     env.close()
 
 
-def measure(way: str, run: str, name: str, episodes: int, rows: Path) -> None:
+def measure(way: str, run: str, name: str, seeds: range, alone: bool, rows: Path) -> None:
     """Play what is left of one way's episodes; rows are written as they end."""
-    done = {row["seed"] for row in read(rows) if row["way"] == way and row["policy"] == name}
-    left = [seed for seed in range(FIRST, FIRST + episodes) if seed not in done]
+    mine = {"way": way, "policy": name, "alone": alone}
+    done = {row["seed"] for row in read(rows) if row.items() >= mine.items()}
+    left = [seed for seed in seeds if seed not in done]
     if not left:
         return
     with rows.open("a") as file:
         for row in play(way, run, left):
-            print(json.dumps({"way": way, "policy": name, **row}), file=file, flush=True)
+            print(json.dumps({**mine, **row}), file=file, flush=True)
+
+
+def measure_at_once(ways: list[str], *rest: Any) -> None:
+    """Some ways beside each other, a process each."""
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=measure, args=(way, *rest)) for way in ways]
+    for process in processes:
+        process.start()
+    for way, process in zip(ways, processes, strict=True):
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"{way} ended with exit code {process.exitcode}")
 
 
 def read(rows: Path) -> list[dict[str, Any]]:
@@ -223,7 +252,13 @@ def read(rows: Path) -> list[dict[str, Any]]:
 def summarise(rows: list[dict[str, Any]], ways: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     figures: dict[str, Any] = {}
     detail: dict[str, Any] = {}
-    by_way = {way: {r["seed"]: r for r in rows if r["way"] == way} for way in ["none", *ways]}
+    by_way: dict[str, dict[int, Any]] = {way: {} for way in ["none", *ways]}
+    alone: dict[str, list[Any]] = {way: [] for way in by_way}
+    for row in rows:
+        if row["alone"]:
+            alone[row["way"]].append(row)
+        else:
+            by_way[row["way"]][row["seed"]] = row
     for way, mine in by_way.items():
         if not mine:
             continue
@@ -241,7 +276,7 @@ def summarise(rows: list[dict[str, Any]], ways: list[str]) -> tuple[dict[str, An
         detail[way] |= {"behind_low": round(-high, 4), "behind_high": round(-low, 4)}
         detail[way]["non_inferior"] = bool(-low < MARGIN)
         for what in ("state", "command"):
-            all_ms = [ms for row in mine.values() for ms in row[f"{what}_ms"]]
+            all_ms = [ms for row in alone[way] for ms in row[f"{what}_ms"]]
             if all_ms:
                 p50, p99 = np.percentile(all_ms, [50, 99])
                 figures |= {f"{what}_{way}_p50_ms": p50, f"{what}_{way}_p99_ms": p99}
@@ -256,15 +291,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", nargs="?", default="runs/demo")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--episodes", type=int, default=400)
+    parser.add_argument("--alone", type=int, default=20, help="episodes that tell the delays")
     parser.add_argument("--quick", action="store_true", help="a rough figure: few episodes")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
     ways = given.ways.split(",")
-    episodes = 6 if given.quick else given.episodes
+    seeds = range(FIRST, FIRST + (6 if given.quick else given.episodes))
     name = find_actor(given.run).name
     rows = Path(tempfile.mkdtemp()) / "rows.jsonl" if given.quick else ROWS
-    for way in ["none", *ways]:
-        measure(way, given.run, name, episodes, rows)
+    measure("none", given.run, name, seeds, False, rows)
+    for first in range(0, len(ways), AT_ONCE):
+        measure_at_once(ways[first : first + AT_ONCE], given.run, name, seeds, False, rows)
+    for way in ways:
+        measure(way, given.run, name, seeds[: given.alone], True, rows)
     mine = [row for row in read(rows) if row["policy"] == name]
     figures, detail = summarise(mine, list(WAYS))
     write_result("deploy_latency", figures, {"policy": name, **detail}, given.quick, given.out)

@@ -75,7 +75,8 @@ class Node:
         while main.is_alive():
             main.join(LOOK_S)
             try:
-                known = _ask(self.master, "lookupNode", self.rospy.get_name())[0] == 1
+                name = self.rospy.get_name()
+                known = _ask(self.master, "lookupNode", name, name)[0] == 1
             except (OSError, HTTPException, xmlrpc.client.Error):
                 self.known = False
                 continue

@@ -28,6 +28,7 @@ from tests.envs.ros.links import ROOT, Link, free_port, ros1, wait_until
 from tests.envs.ros.noise import mangled
 
 from embodied.envs.ros import ros1 as module  # isort: skip
+from embodied.envs.ros import ros1_node  # isort: skip
 
 MD5 = "992ce8a1687cec8c8bd883ec73ca41d1"
 """Of std_msgs/String, by which both sides know that they mean the same."""
@@ -221,6 +222,29 @@ def test_two_ends_of_a_process_share_its_node(link: Link, end: Any) -> None:
     other.close()
     assert end.connected and not other.connected
     assert not other.publish("/shared", Text("late"))
+
+
+def test_a_master_that_knows_the_node_is_believed(
+    monkeypatch: pytest.MonkeyPatch, end: Any
+) -> None:
+    """Nothing is registered anew, and the transport is never down, while the master stays."""
+    node, ask, looks = end._node, ros1_node._ask, []
+    anew: list[str] = []
+
+    def listen(uri: str, method: str, *arguments: Any) -> Any:
+        (looks if method == "lookupNode" else anew).append(method)
+        return ask(uri, method, *arguments)
+
+    end.advertise("/known", Text)
+    wait_until(lambda: ask(node.master, "lookupNode", "/me", node.rospy.get_name())[0] == 1)
+    monkeypatch.setattr(ros1_node, "_ask", listen)
+
+    def looked() -> bool:
+        assert end.connected
+        return len(looks) > 2
+
+    wait_until(looked)
+    assert not anew
 
 
 def test_a_process_has_one_master(end: Any) -> None:
