@@ -8,9 +8,12 @@ pair by pair, with the interval in the details. It takes hours, so two ways are 
 which makes it harder for both; `state_WAY_p50_ms`, `command_WAY_p99_ms` and so on, how long
 messages travel, are of the first `--alone` episodes, played once more with nothing beside them.
 
+    embodied demo env.randomise.delay_steps=[0,1] total_steps=5_000_000 run_dir=RUN
     python -m benchmarks.deploy_latency RUN [--ways sim,ros1,dds] [--episodes 400] [--quick]
 
-RUN is a run of `embodied demo`. Episodes that are done are rows of deploy_latency.cells.jsonl.
+On a robot a command is reached when the next one is due, and an object is seen some 50 ms late; so
+the policy is trained with a delay of no or one step, drawn for each episode. Episodes that are done
+are rows of deploy_latency.cells.jsonl.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from embodied.agent import Policy
 from embodied.arguments import settings
 from embodied.build import make_env
 from embodied.deploy import deploy
+from embodied.deploy.eyes import Unseen
 from embodied.deploy.robot_map import load_robot_map, robot_map
 from embodied.deploy.session import Session
 from embodied.evaluate import run_episodes
@@ -61,6 +65,8 @@ WAYS = {
 """Arguments of `embodied deploy`. `franka_limits`: no more acceleration than the real arm's, a
 quarter of what the simulated one bears, and that on which the policy was trained. `fastdds`:
 all states and commands also pass through another maker's DDS, in C++ (`benchmarks.relayed`)."""
+UNSEEN = {"tripped": None, "holds": 0, "blind": 0, "overruns": 0, "unseen": True}
+"""Of an episode that could not begin, since the camera did not see the cube: it counts as lost."""
 MARGIN = 0.05
 AT_ONCE = 2
 
@@ -183,7 +189,10 @@ def play(way: str, run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
         for seed in seeds:
             session.bench.delays_ns()
             heard.state_ms.clear()
-            row = deploy.run_episode(plan, session, seed)
+            try:
+                row = deploy.run_episode(plan, session, seed)
+            except Unseen:  # something stands before it: nothing a policy could do about
+                row = {"seed": seed, "success": False, "length": 0, **UNSEEN}
             told = [1e-6 * delay for delay in session.bench.delays_ns()]
             yield {**row, "state_ms": _few(heard.state_ms), "command_ms": _few(told)}
 
@@ -282,6 +291,7 @@ def summarise(rows: list[dict[str, Any]], ways: list[str]) -> tuple[dict[str, An
                 figures |= {f"{what}_{way}_p50_ms": p50, f"{what}_{way}_p99_ms": p99}
         detail[way]["held"] = sum(row["holds"] > 0 for row in mine.values())
         detail[way]["tripped"] = sum(row["tripped"] is not None for row in mine.values())
+        detail[way]["unseen"] = sum(row.get("unseen", False) for row in mine.values())
         detail[way]["overruns"] = sum(row["overruns"] for row in mine.values())
     return figures, detail
 

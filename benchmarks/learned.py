@@ -33,6 +33,8 @@ SHOWN_BY = "noisy:0.2"
 more than the straight way."""
 HELD_OUT = 1_000_000
 """Seeds of held-out episodes start here."""
+AT_ONCE = 64
+"""Worlds in which demonstrations are recorded; what they are does not depend on it."""
 EVALUATED = 100
 """Fresh episodes that a trained policy is judged on."""
 
@@ -48,13 +50,15 @@ def make_model(env: str, name: str, seed: int, *overrides: str) -> Any:
 
 
 def demonstrations(
-    env: str, seed: int, model: Any, count: int = DEMONSTRATIONS, source: str = DEMONSTRATOR
-) -> Dataset:
+    env: str, seed: int, model: Any, count: int = DEMONSTRATIONS, source: str = DEMONSTRATOR,
+    overrides: Sequence[str] = (),
+) -> Dataset:  # fmt: skip
     """Successful demonstrations of varying duration, with what `model` (None: nobody) sees.
 
-    Of a `source` that may fail twice as many are recorded, and more, as are kept.
+    `overrides` are of their worlds. Of a `source` that may fail twice as many are recorded, and
+    more, as are kept.
     """
-    worlds: Any = make_env(compose_config([f"env={env}"]), num_envs=count)
+    worlds: Any = make_env(compose_config([f"env={env}", *overrides]), num_envs=min(count, AT_ONCE))
     tried = count if source == DEMONSTRATOR else 2 * count + 4
     seeds = range(1000 * seed, 1000 * seed + tried)
     needs = Needs() if model is None else model.needs

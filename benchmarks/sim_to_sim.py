@@ -1,11 +1,12 @@
 """How much of a policy's success survives another physics engine.
 
-For every task of the arm its scripted expert, which reads the true state, and policies trained by
-PPO in MuJoCo as its tuned configuration says, without and with domain randomisation, where it has
-one. Each plays the same episodes, in nominal worlds, in MuJoCo and in PyBullet: once with the Panda
-of `pybullet_data` and once with the arm that the task has in MuJoCo, which tells the engine's share
-of the gap from the robot's. `survived` is the share of the episodes won in MuJoCo that are won in
-Bullet too. Intervals are Wilson's, at 95%.
+For every task of the arm its scripted expert, which reads the true state, and two policies that
+learned it in MuJoCo, without and with domain randomisation: by PPO as the task's tuned
+configuration says, or, where that is not enough, as a clone of `DEMONSTRATED` disturbed experts.
+Each plays the same episodes, in nominal worlds, in MuJoCo and in PyBullet: once with the Panda of
+`pybullet_data` and once with the arm that the task has in MuJoCo, which tells the engine's share of
+the gap from the robot's. `survived` is the share of the episodes won in MuJoCo that are won in
+Bullet too. Intervals are Wilson's, at 95%, over the episodes of all seeds.
 
 Training takes minutes a run, and is kept in `--runs`: the grid goes on where it was stopped.
 
@@ -24,12 +25,13 @@ from typing import Any
 import torch
 
 from benchmarks.experts import TASKS
-from benchmarks.grid import load_cells, only, run_grid
+from benchmarks.grid import Cell, load_cells, only, run_grid
 from benchmarks.harness import write_result
+from benchmarks.learned import SHOWN_BY, demonstrations
 from embodied.actor import find_actor
 from embodied.build import make_env
-from embodied.config import options
 from embodied.evaluate import run_episodes
+from embodied.imitate import imitate
 from embodied.run import open_run
 from embodied.statistics import wilson
 from embodied.train import train
@@ -54,19 +56,19 @@ NOMINAL = (
     "env.randomise.obs_noise=0.0",
 )
 POLICIES: dict[str, tuple[str, ...]] = {"expert": (), "plain": (), "randomised": RANDOMISED}
+CLONED = ("stack_cube", "peg_insert", "tidy_table")
+DEMONSTRATED, CLONING = 200, ("agent.steps=8000", "agent.activation=elu")
 FIRST_SEED, EPISODES, AT_ONCE = 1_000_000, 200, 40
 QUICK_STEPS, QUICK_EPISODES = 150_000, 20
 RUNS = Path("runs/sim_to_sim")
 
 
 def cells() -> list[dict[str, str]]:
-    """Task by policy by simulator; a policy is trained where its task has a tuned configuration."""
-    tuned = options("tuned")
+    """Task by policy by simulator."""
     return [
         {"task": task, "policy": policy, "sim": sim}
         for task in TASKS
         for policy in POLICIES
-        if policy == "expert" or f"{task}_ppo" in tuned
         for sim in SIMS
     ]
 
@@ -100,8 +102,10 @@ def run_cell(
 def trained(task: str, policy: str, seed: int, runs: Path, steps: int | None) -> Path:
     """The run of a policy, trained now unless it has been; one that was stopped goes on.
 
-    `steps` replaces those of the tuned configuration.
+    `steps` replaces those of the tuned configuration; clones have their own.
     """
+    if task in CLONED:
+        return cloned(task, policy, seed, runs)
     path = runs / f"{task}_{policy}_s{seed}{f'_{steps}' if steps else ''}"
     if (path / "checkpoints").exists():
         run = open_run(path)
@@ -114,6 +118,17 @@ def trained(task: str, policy: str, seed: int, runs: Path, steps: int | None) ->
     run = open_run(path)
     if run.checkpoint.step < run.cfg.total_steps:  # stopped by hand: the cell is not done
         raise KeyboardInterrupt
+    return path
+
+
+def cloned(task: str, policy: str, seed: int, runs: Path) -> Path:
+    """The run of a clone, made now unless it has been."""
+    path = runs / f"{task}_{policy}_s{seed}"
+    if not (path / "checkpoints").exists():
+        worlds = POLICIES[policy]
+        shown = demonstrations(task, seed, None, DEMONSTRATED, SHOWN_BY, worlds)
+        fixed = ["dataset=recorded", f"run_dir={path}", "video=false", "tensorboard=false"]
+        imitate([f"env={task}", f"seed={seed}", *fixed, *CLONING, *worlds], dataset=shown)
     return path
 
 
@@ -147,6 +162,19 @@ def rate(count: int, total: int, name: str) -> dict[str, float]:
     return {name: count / total, f"{name}_low": low, f"{name}_high": high}
 
 
+def side_by_side(table: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A line for each task and policy: success in each simulator, and what of it survived."""
+    lines: dict[str, dict[str, Any]] = {}
+    for row in table:
+        how = "" if row["policy"] == "expert" else "clone, " if row["task"] in CLONED else "PPO, "
+        line = lines.setdefault(f"{row['task']}: {how}{row['policy']}", {})
+        for name, column in (("success", row["sim"]), ("survived", f"{row['sim']}_survived")):
+            if name in row:
+                ends = {"low": row[f"{name}_low"], "high": row[f"{name}_high"]}
+                line[column] = {"mean": row[name], **ends}
+    return lines
+
+
 def headline(table: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """The lowest share that survived in Bullet, of experts and of each kind of trained policy."""
     out: dict[str, float | None] = {}
@@ -169,7 +197,8 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=RUNS, help="where trained policies are kept")
     parser.add_argument("--quick", action="store_true", help="few episodes of two tasks")
     args = parser.parse_args()
-    plan, episodes, steps = cells(), EPISODES, None
+    plan: list[Cell] = list(cells())
+    episodes, steps = EPISODES, None
     if args.quick:
         episodes, steps = QUICK_EPISODES, QUICK_STEPS
         plan = [c for c in plan if c["task"] == "reach" or c["policy"] == "expert"]
@@ -181,8 +210,10 @@ def main() -> int:
     rows = [row for row in load_cells("sim_to_sim", settings) if row["cell"] in plan]
     rows = sorted((r for r in rows if r["seed"] in seeds), key=lambda r: plan.index(r["cell"]))
     table = tabulate(rows)
-    done = {"done": len(rows), "planned": len(plan) * len(seeds)}
-    write_result("sim_to_sim", {**headline(table), **done}, {"table": table}, args.quick)
+    hours = round(sum(row["seconds"] for row in rows) / 3600, 2)
+    done = {"done": len(rows), "planned": len(plan) * len(seeds), "hours": hours}
+    figures = {**headline(table), "cells": done, "table": side_by_side(table)}
+    write_result("sim_to_sim", figures, {"table": table}, args.quick)
     return code
 
 

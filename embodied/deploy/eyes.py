@@ -37,6 +37,10 @@ LIFE_S = 0.2
 """How often the process looks whether anybody still wants it."""
 
 
+class Unseen(UserError):
+    """An object is not seen by the camera."""
+
+
 def slots(objects: Mapping[str, Any]) -> dict[str, int]:
     """Sizes of the slots, one for each object."""
     own = {SIZES: 1 + len(objects), "images": len(IMAGES)}
@@ -78,7 +82,10 @@ class Eyes:
         self.mailbox.write(SIZES, np.array([self._version, *sizes]))
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until every object was seen in an image taken from now on. Raises `UserError`."""
+        """Wait until every object was seen in an image taken from now on.
+
+        Raises `Unseen` after `timeout_s`, `UserError` where the tracker has ended.
+        """
         begin_ns, until = time.time_ns(), time.monotonic() + timeout_s
         while True:
             if self.process.poll() is not None:
@@ -88,7 +95,7 @@ class Eyes:
             if not unseen:
                 return
             if time.monotonic() > until:
-                raise UserError(f"the camera does not see {', '.join(unseen)}")
+                raise Unseen(f"the camera does not see {', '.join(unseen)}")
             time.sleep(POLL_S)
 
     def age_s(self) -> float:

@@ -8,17 +8,21 @@ from typing import Any
 import pytest
 
 from benchmarks import sim_to_sim
+from benchmarks.experts import TASKS
 from benchmarks.sim_to_sim import (
+    CLONED,
     NOMINAL,
     RANDOMISED,
     SIMS,
     cells,
     headline,
     run_cell,
+    side_by_side,
     tabulate,
     trained,
 )
-from embodied.config import compose_config
+from embodied.config import compose_config, options
+from embodied.run import open_run
 from embodied.statistics import wilson
 
 
@@ -30,13 +34,11 @@ def row(policy: str, sim: str, won: str, seed: int = 0, task: str = "reach") -> 
     }
 
 
-def test_every_task_has_its_expert_and_what_is_tuned_is_trained() -> None:
+def test_every_task_has_an_expert_and_two_policies_in_every_simulator() -> None:
     plan = cells()
-    experts = [c["task"] for c in plan if c["policy"] == "expert" and c["sim"] == "bullet"]
-    learned = {c["task"] for c in plan if c["policy"] == "randomised"}
-    assert len(experts) == len(set(experts)) == 7
-    assert {"reach", "pick_cube", "peg_insert"} <= learned < set(experts)
-    assert {c["sim"] for c in plan} == set(SIMS)
+    assert len(plan) == len({tuple(c.values()) for c in plan}) == 7 * 3 * 3
+    for task in TASKS:  # what is not cloned is trained as its tuned configuration says
+        assert task in CLONED or f"{task}_ppo" in options("tuned")
 
 
 @pytest.mark.parametrize("overrides", [RANDOMISED, NOMINAL, *SIMS.values()])
@@ -65,6 +67,23 @@ def test_what_survives_is_a_share_of_what_was_won() -> None:
     found = headline(table)
     assert found["plain_lowest"] == found["plain_mean"] == 4 / 7
     assert found["expert_lowest"] is None and found["randomised_mean"] is None
+    plain, randomised = (side_by_side(table)[f"reach: PPO, {k}"] for k in ("plain", "randomised"))
+    assert plain["mujoco"]["mean"] == 7 / 8
+    low, high = wilson(4, 7)
+    assert plain["bullet_survived"] == {"mean": 4 / 7, "low": low, "high": high}
+    assert list(randomised) == ["bullet"]
+
+
+def test_what_is_not_learned_by_ppo_is_a_clone_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sim_to_sim, "DEMONSTRATED", 2)
+    monkeypatch.setattr(sim_to_sim, "CLONING", ("agent.steps=2", "agent.hidden=[8]"))
+    path = trained("stack_cube", "randomised", 0, tmp_path, None)
+    before = (path / "run.json").read_bytes()
+    assert list(open_run(path).cfg.env.randomise.gains) == [0.7, 1.4]
+    assert trained("stack_cube", "randomised", 0, tmp_path, None) == path
+    assert (path / "run.json").read_bytes() == before
 
 
 def test_a_policy_is_trained_once_and_plays_other_episodes_for_each_seed(
