@@ -288,7 +288,9 @@ def _cell(figure: Any, form: str) -> str:
 def main() -> None:
     text = README.read_text()
     for name, table in sections().items():
-        before, _, rest = text.partition(begin(name))
+        before, found, rest = text.partition(begin(name))
+        if not found:
+            raise SystemExit(f"README.md has no place for {name}: {begin(name)} {end(name)}")
         _, _, after = rest.partition(end(name))
         text = f"{before}{begin(name)}\n{table}\n{end(name)}{after}"
     README.write_text(text)
