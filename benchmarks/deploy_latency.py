@@ -4,9 +4,9 @@ The robot's physics, its camera, the marker tracker, the guard (200 Hz, all its 
 policy are processes of their own, on the clock on the wall; the policy sees what `robot.yaml` maps
 and no more. Each way plays the same episodes. `none` is `embodied eval`: no processes, no guard,
 exact steps. `success_WAY` is its share of successes, `behind_WAY` by how much it is below `none`,
-pair by pair, with the interval in the details. It takes hours, so two ways are played at a time,
-which makes it harder for both; `state_WAY_p50_ms`, `command_WAY_p99_ms` and so on, how long
-messages travel, are of the first `--alone` episodes, played once more with nothing beside them.
+pair by pair, with the interval in the details. `state_WAY_p50_ms`, `command_WAY_p99_ms` and so
+on are how long messages travel. All of it keeps a core busy: two cores, and nothing beside it. A
+way takes half an hour.
 
     embodied demo env.randomise.delay_steps=[0,1] total_steps=5_000_000 run_dir=RUN
     python -m benchmarks.deploy_latency RUN [--ways sim,ros1,dds] [--episodes 400] [--quick]
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import socket
@@ -68,7 +67,6 @@ all states and commands also pass through another maker's DDS, in C++ (`benchmar
 UNSEEN = {"tripped": None, "holds": 0, "blind": 0, "overruns": 0, "unseen": True}
 """Of an episode that could not begin, since the camera did not see the cube: it counts as lost."""
 MARGIN = 0.05
-AT_ONCE = 2
 
 
 @contextmanager
@@ -228,9 +226,9 @@ def _plain_episodes(run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
     env.close()
 
 
-def measure(way: str, run: str, name: str, seeds: range, alone: bool, rows: Path) -> None:
+def measure(way: str, run: str, name: str, seeds: range, rows: Path) -> None:
     """Play what is left of one way's episodes; rows are written as they end."""
-    mine = {"way": way, "policy": name, "alone": alone}
+    mine = {"way": way, "policy": name}
     done = {row["seed"] for row in read(rows) if row.items() >= mine.items()}
     left = [seed for seed in seeds if seed not in done]
     if not left:
@@ -238,18 +236,6 @@ def measure(way: str, run: str, name: str, seeds: range, alone: bool, rows: Path
     with rows.open("a") as file:
         for row in play(way, run, left):
             print(json.dumps({**mine, **row}), file=file, flush=True)
-
-
-def measure_at_once(ways: list[str], *rest: Any) -> None:
-    """Some ways beside each other, a process each."""
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=measure, args=(way, *rest)) for way in ways]
-    for process in processes:
-        process.start()
-    for way, process in zip(ways, processes, strict=True):
-        process.join()
-        if process.exitcode:
-            raise SystemExit(f"{way} ended with exit code {process.exitcode}")
 
 
 def read(rows: Path) -> list[dict[str, Any]]:
@@ -262,12 +248,8 @@ def summarise(rows: list[dict[str, Any]], ways: list[str]) -> tuple[dict[str, An
     figures: dict[str, Any] = {}
     detail: dict[str, Any] = {}
     by_way: dict[str, dict[int, Any]] = {way: {} for way in ["none", *ways]}
-    alone: dict[str, list[Any]] = {way: [] for way in by_way}
     for row in rows:
-        if row["alone"]:
-            alone[row["way"]].append(row)
-        else:
-            by_way[row["way"]][row["seed"]] = row
+        by_way[row["way"]][row["seed"]] = row
     for way, mine in by_way.items():
         if not mine:
             continue
@@ -285,7 +267,7 @@ def summarise(rows: list[dict[str, Any]], ways: list[str]) -> tuple[dict[str, An
         detail[way] |= {"behind_low": round(-high, 4), "behind_high": round(-low, 4)}
         detail[way]["non_inferior"] = bool(-low < MARGIN)
         for what in ("state", "command"):
-            all_ms = [ms for row in alone[way] for ms in row[f"{what}_ms"]]
+            all_ms = [ms for row in mine.values() for ms in row[f"{what}_ms"]]
             if all_ms:
                 p50, p99 = np.percentile(all_ms, [50, 99])
                 figures |= {f"{what}_{way}_p50_ms": p50, f"{what}_{way}_p99_ms": p99}
@@ -301,7 +283,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", nargs="?", default="runs/demo")
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--episodes", type=int, default=400)
-    parser.add_argument("--alone", type=int, default=20, help="episodes that tell the delays")
     parser.add_argument("--quick", action="store_true", help="a rough figure: few episodes")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args(argv)
@@ -309,11 +290,8 @@ def main(argv: list[str] | None = None) -> int:
     seeds = range(FIRST, FIRST + (6 if given.quick else given.episodes))
     name = find_actor(given.run).name
     rows = Path(tempfile.mkdtemp()) / "rows.jsonl" if given.quick else ROWS
-    measure("none", given.run, name, seeds, False, rows)
-    for first in range(0, len(ways), AT_ONCE):
-        measure_at_once(ways[first : first + AT_ONCE], given.run, name, seeds, False, rows)
-    for way in ways:
-        measure(way, given.run, name, seeds[: given.alone], True, rows)
+    for way in ["none", *ways]:
+        measure(way, given.run, name, seeds, rows)
     mine = [row for row in read(rows) if row["policy"] == name]
     figures, detail = summarise(mine, list(WAYS))
     write_result("deploy_latency", figures, {"policy": name, **detail}, given.quick, given.out)

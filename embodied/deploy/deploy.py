@@ -55,7 +55,7 @@ SIM = {"_target_": "embodied.envs.ros.robot_sim.RobotSim"}
 LOOK_EVERY = 5
 """Steps of control between questions to the bench whether the task is done."""
 HOME_S, LISTEN_S = 60.0, 10.0
-CAMERA, CAMERA_HZ = "tracking", 20.0
+CAMERA, CAMERA_HZ = "tracking", 30.0
 """Of the simulated robot: the name of its model's camera, and images a second."""
 
 

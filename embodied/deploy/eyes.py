@@ -117,11 +117,14 @@ class Eyes:
 
 def main() -> int:
     """Track until the process that asked for it ends."""
+    import cv2
+
     from embodied.deploy.marker_layout import cube_markers
     from embodied.deploy.markers import MarkerTracker
     from embodied.deploy.pixels import pixels
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)  # more are hardly faster, and take a core from the guard
     given = json.loads(sys.stdin.buffer.readline())
     settings = given["tracker"]
     life, mailbox = given["files"][0], Mailbox(slots(settings["objects"]), given["files"][1])

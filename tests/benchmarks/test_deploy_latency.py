@@ -15,18 +15,17 @@ from embodied.statistics import paired_rates, wilson
 
 def row(way: str, seed: int, success: bool = True, **more: Any) -> dict[str, Any]:
     return {
-        "way": way, "policy": "mine", "alone": False, "seed": seed, "success": success,
-        "length": 10, "holds": 0, "tripped": None, "overruns": 0, "state_ms": [9.0],
-        "command_ms": [9.0], **more,
+        "way": way, "policy": "mine", "seed": seed, "success": success,
+        "length": 10, "holds": 0, "tripped": None, "overruns": 0, "state_ms": [0.1, 0.3],
+        "command_ms": [], **more,
     }  # fmt: skip
 
 
 def test_a_way_is_held_against_none_pair_by_pair() -> None:
     plain = [row("none", seed, seed != 3) for seed in range(10)]
     there = [row("ros1", seed, seed not in (3, 4), holds=int(seed == 5)) for seed in range(10)]
-    there[4] |= {"unseen": True, "state_ms": [], "command_ms": []}
-    alone = [row("ros1", seed, alone=True, state_ms=[0.1, 0.3], command_ms=[]) for seed in (0, 1)]
-    figures, detail = summarise([*plain, *there, *alone], list(WAYS))
+    there[4] |= {"unseen": True, "state_ms": []}
+    figures, detail = summarise([*plain, *there], list(WAYS))
     assert (figures["success_none"], figures["success_ros1"]) == (0.9, 0.8)
     assert figures["behind_ros1"] == pytest.approx(0.1)
     mean, low, high = paired_rates(
@@ -36,12 +35,9 @@ def test_a_way_is_held_against_none_pair_by_pair() -> None:
     assert detail["ros1"]["behind_high"] == round(-low, 4)
     assert detail["ros1"]["low"] == round(wilson(8, 10)[0], 4)
     assert not detail["ros1"]["non_inferior"]
-    assert (detail["ros1"]["held"], detail["ros1"]["unseen"], detail["ros1"]["tripped"]) == (
-        1,
-        1,
-        0,
-    )
-    assert figures["state_ros1_p50_ms"] == pytest.approx(0.2)  # of those played alone
+    told = [detail["ros1"][name] for name in ("held", "unseen", "tripped")]
+    assert told == [1, 1, 0]
+    assert figures["state_ros1_p50_ms"] == pytest.approx(0.2)
     assert "command_ros1_p50_ms" not in figures and "dds" not in detail
 
 
@@ -56,10 +52,10 @@ def test_what_was_played_is_not_played_again(
 
     monkeypatch.setattr(deploy_latency, "play", play)
     rows = tmp_path / "rows.jsonl"
-    measure("sim", "run", "mine", range(2), False, rows)
-    measure("sim", "run", "mine", range(3), False, rows)
-    measure("sim", "run", "mine", range(2), True, rows)
-    measure("sim", "run", "another", range(1), False, rows)
+    measure("sim", "run", "mine", range(2), rows)
+    measure("sim", "run", "mine", range(3), rows)
+    measure("dds", "run", "mine", range(2), rows)
+    measure("sim", "run", "another", range(1), rows)
     assert asked == [[0, 1], [2], [0, 1], [0]]
-    told = [json.loads(line) for line in rows.read_text().splitlines()]
-    assert [one["alone"] for one in told] == [False, False, False, True, True, False]
+    told = [json.loads(line)["policy"] for line in rows.read_text().splitlines()]
+    assert told == ["mine"] * 5 + ["another"]
