@@ -65,10 +65,12 @@ class Eyes:
         self.process = start("eyes", given, files)
         os.close(theirs)
 
-    def poses(self) -> dict[str, np.ndarray]:
-        """Poses `(7,)` of the objects that were seen, as they were last."""
+    def sightings(self) -> dict[str, tuple[int, np.ndarray]]:
+        """The objects that were seen: when the newest image of each was taken, by its own clock in
+        ns, and the pose `(7,)` there."""
         rows = {name: self.mailbox.read(f"at/{name}") for name in self.names}
-        return {name: row[1][len(SEEN) :] for name, row in rows.items() if row is not None}
+        seen = {name: row[1] for name, row in rows.items() if row is not None}
+        return {name: (int(row[0]), row[len(SEEN) :]) for name, row in seen.items()}
 
     def counts(self) -> dict[str, int]:
         """How often each object was seen."""

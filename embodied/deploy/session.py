@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from embodied.deploy.bench import Bench
+from embodied.deploy.held import Held
 from embodied.deploy.keeper import Keeper
 from embodied.deploy.requests import Mode, State, Wish
 from embodied.deploy.robot_map import RobotMap
@@ -24,8 +25,8 @@ ON_THE_WAY_S = 0.1
 class Tracker(Protocol):
     """What tells where objects are: `embodied.deploy.eyes.Eyes`."""
 
-    def poses(self) -> Mapping[str, np.ndarray]:
-        """Poses `(7,)` by name, as last seen."""
+    def sightings(self) -> Mapping[str, tuple[int, np.ndarray]]:
+        """By name, when an object was last seen (ns, the camera's clock), and where `(7,)`."""
 
     def define(self, half_m: Mapping[str, float]) -> None:
         """Say how large cubes are now, and that they were put anew."""
@@ -40,6 +41,8 @@ class Tracker(Protocol):
 class Session:
     """The guard's keeper, the tracker of objects, and the bench where the robot is simulated.
 
+    `held` carries what the hand holds between one image and the next.
+
     `prepare` is what an operator does between episodes: a simulated world is put at the start of
     `seed`; a real robot is moved to its start by the guard, slowly, and its objects are waited for.
     """
@@ -51,9 +54,10 @@ class Session:
         tracker: Tracker | None = None,
         bench: Bench | None = None,
         shadow: bool = False,
+        held: Held | None = None,
     ) -> None:
         self.robot, self.keeper, self.tracker, self.bench = robot, keeper, tracker, bench
-        self.shadow, self.seed = shadow, 0
+        self.held, self.shadow, self.seed = held, shadow, 0
         self.blind = 0
         """Steps in which no action was asked for, since the camera was silent."""
 
@@ -63,7 +67,13 @@ class Session:
         return state.q, state.v
 
     def objects(self) -> Mapping[str, np.ndarray]:
-        return {} if self.tracker is None else self.tracker.poses()
+        if self.tracker is None:
+            return {}
+        seen = self.tracker.sightings()
+        if self.held is None:
+            return {name: pose for name, (_, pose) in seen.items()}
+        state = self.keeper.state
+        return self.held.poses(seen, state.q, state.stamp_ns)
 
     def command(self, target: np.ndarray) -> None:
         if self.tracker is not None and self.tracker.age_s() > self.robot.watchdog.image_s:
@@ -92,6 +102,8 @@ class Session:
             told = self.bench.reset(self.seed)
             if self.tracker is not None:
                 self.tracker.define(told["half_m"])
+                if self.held is not None:
+                    self.held.define(told["half_m"])
             time.sleep(ON_THE_WAY_S)
             number = self._forget()
             if keeper.state.mode == Mode.TRIPPED:
@@ -99,6 +111,8 @@ class Session:
                 self.arm()
             keeper.wait_for(number, (Mode.IDLE,), SETTLE_S, self._silence())
         elif not self.shadow:
+            if self.held is not None:
+                self.held.forget()
             number = keeper.ask(Wish.MOVE, target)
 
             def there(state: State) -> bool:

@@ -65,13 +65,13 @@ def test_what_the_camera_shows_is_found_where_it_is_by_a_process_of_its_own() ->
         ours.advertise(topic, Image)
         eyes = Eyes({**PLAIN["tracker"], "kind": "image"}, transport)
         eyes.define(plant.sizes)
-        assert eyes.poses() == {} and eyes.age_s() == math.inf
+        assert eyes.sightings() == {} and eyes.age_s() == math.inf
         pixels = camera.photograph(shown)
         end = time.monotonic() + 30.0
-        while len(eyes.poses()) < 2 and time.monotonic() < end:
+        while len(eyes.sightings()) < 2 and time.monotonic() < end:
             ours.publish(topic, Image(time.time_ns(), 360, 480, "rgb8", pixels.tobytes()))
             time.sleep(0.02)
-        poses, counts = eyes.poses(), eyes.counts()
+        seen, counts = eyes.sightings(), eyes.counts()
         assert eyes.age_s() < 5.0 and not any(eyes.faults().values())
         while not eyes.faults()["unreadable"]:
             assert time.monotonic() < end + 10.0
@@ -85,8 +85,10 @@ def test_what_the_camera_shows_is_found_where_it_is_by_a_process_of_its_own() ->
     for name, half in plant.sizes.items():
         place, _ = plant.sim.joint(name)
         truth = plant.sim.qpos[0, place]
-        np.testing.assert_allclose(poses[name][:3], truth[:3], atol=2e-3)
-        assert abs(poses[name][3:] @ truth[3:]) > np.cos(0.01)
+        stamp_ns, pose = seen[name]
+        assert 0 <= time.time_ns() - stamp_ns < 60_000_000_000
+        np.testing.assert_allclose(pose[:3], truth[:3], atol=2e-3)
+        assert abs(pose[3:] @ truth[3:]) > np.cos(0.01)
         assert half == pytest.approx(truth[2], abs=1e-6), "it lies on the table"
 
 
