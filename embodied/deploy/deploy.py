@@ -27,7 +27,7 @@ from embodied.deploy.bench import Bench
 from embodied.deploy.chunked import in_time
 from embodied.deploy.eyes import Eyes
 from embodied.deploy.fit import body_settings, check_fit, start_pose
-from embodied.deploy.held import Held
+from embodied.deploy.in_hand import InHand
 from embodied.deploy.keeper import Keeper, Tripped
 from embodied.deploy.messages import Text
 from embodied.deploy.recorder import ABOUT, EVENT, START, Recorder
@@ -205,8 +205,8 @@ def start(plan: Deployment, stack: ExitStack) -> tuple[Session, Recorder | None]
     with _recording(recorder) as file:
         keeper = Keeper(guard_settings(plan, transport), len(plan.robot.joints), file)
     stack.callback(keeper.close)
-    held = carried(plan) if tracked else None
-    session = Session(plan.robot, keeper, tracker, bench, plan.shadow, held)
+    in_hand = carried(plan) if tracked else None
+    session = Session(plan.robot, keeper, tracker, bench, plan.shadow, in_hand)
     plan.env.sim.link = session  # type: ignore[attr-defined]
     topic = plan.robot.state_topic
     keeper.wait(
@@ -248,12 +248,12 @@ def _tracker(plan: Deployment) -> dict[str, Any]:
     return {**plan.robot.tracker, "objects": objects}
 
 
-def carried(plan: Deployment) -> Held:
+def carried(plan: Deployment) -> InHand:
     """What carries the tracked cubes that the hand holds, as large as the map has them."""
     cubes = {name: plan.robot.tracker["objects"][name].get("cube") for name in plan.tracked}
     sizes = {name: float(cube["half_m"]) for name, cube in cubes.items() if cube}
     task: Any = plan.env.task
-    return Held(task.robot, [joint.name for joint in plan.robot.joints], sizes)
+    return InHand(task.robot, [joint.name for joint in plan.robot.joints], sizes)
 
 
 def camera_settings(robot: RobotMap) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from embodied.deploy.bench import Bench
-from embodied.deploy.held import Held
+from embodied.deploy.in_hand import InHand
 from embodied.deploy.keeper import Keeper
 from embodied.deploy.requests import Mode, State, Wish
 from embodied.deploy.robot_map import RobotMap
@@ -41,7 +41,7 @@ class Tracker(Protocol):
 class Session:
     """The guard's keeper, the tracker of objects, and the bench where the robot is simulated.
 
-    `held` carries what the hand holds between one image and the next.
+    `in_hand` carries what the hand holds between one image and the next.
 
     `prepare` is what an operator does between episodes: a simulated world is put at the start of
     `seed`; a real robot is moved to its start by the guard, slowly, and its objects are waited for.
@@ -54,26 +54,28 @@ class Session:
         tracker: Tracker | None = None,
         bench: Bench | None = None,
         shadow: bool = False,
-        held: Held | None = None,
+        in_hand: InHand | None = None,
     ) -> None:
         self.robot, self.keeper, self.tracker, self.bench = robot, keeper, tracker, bench
-        self.held, self.shadow, self.seed = held, shadow, 0
+        self.in_hand, self.shadow, self.seed = in_hand, shadow, 0
+        self._measured = np.zeros(len(robot.joints)), 0
         self.blind = 0
         """Steps in which no action was asked for, since the camera was silent."""
 
     def joints(self) -> tuple[np.ndarray, np.ndarray]:
         state = self.keeper.state
         self.keeper.seen_ns = state.received_ns
+        self._measured = state.q, state.stamp_ns
         return state.q, state.v
 
     def objects(self) -> Mapping[str, np.ndarray]:
+        """Poses `(7,)` by name: as last seen, or as carried to where the joints last were."""
         if self.tracker is None:
             return {}
         seen = self.tracker.sightings()
-        if self.held is None:
+        if self.in_hand is None:
             return {name: pose for name, (_, pose) in seen.items()}
-        state = self.keeper.state
-        return self.held.poses(seen, state.q, state.stamp_ns)
+        return self.in_hand.poses(seen, *self._measured)
 
     def command(self, target: np.ndarray) -> None:
         if self.tracker is not None and self.tracker.age_s() > self.robot.watchdog.image_s:
@@ -102,8 +104,8 @@ class Session:
             told = self.bench.reset(self.seed)
             if self.tracker is not None:
                 self.tracker.define(told["half_m"])
-                if self.held is not None:
-                    self.held.define(told["half_m"])
+                if self.in_hand is not None:
+                    self.in_hand.define(told["half_m"])
             time.sleep(ON_THE_WAY_S)
             number = self._forget()
             if keeper.state.mode == Mode.TRIPPED:
@@ -111,8 +113,8 @@ class Session:
                 self.arm()
             keeper.wait_for(number, (Mode.IDLE,), SETTLE_S, self._silence())
         elif not self.shadow:
-            if self.held is not None:
-                self.held.forget()
+            if self.in_hand is not None:
+                self.in_hand.forget()
             number = keeper.ask(Wish.MOVE, target)
 
             def there(state: State) -> bool:

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from benchmarks import readme
 from benchmarks.readme import README, ROWS, begin, end, figures, grid, sections
 
 
@@ -38,3 +41,14 @@ def test_a_grid_says_how_much_of_it_is_done(tmp_path: Path) -> None:
     assert "| reach clock | 0.8 (0.7 to 0.9) |" in made
     assert "| reach hop | 0.9 |" in made and "| lift hop | - |" in made
     assert "4 of 9 cells in 1.5 hours" in made
+
+
+def test_a_table_without_its_place_is_said_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = README.read_text().replace(begin("judge"), "")
+    (tmp_path / "README.md").write_text(text)
+    monkeypatch.setattr(readme, "README", tmp_path / "README.md")
+    with pytest.raises(SystemExit, match="no place for judge"):
+        readme.main()
+    assert (tmp_path / "README.md").read_text() == text

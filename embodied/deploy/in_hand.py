@@ -25,11 +25,12 @@ Sighting = tuple[int, np.ndarray]
 """When it was taken, in ns by the robot's clock, and the pose `(7,)` that it showed."""
 
 
-class Held:
+class InHand:
     """Poses of cubes with `half_m` half their edges, seen by a camera and carried by `robot`.
 
     `robot` is a task's (`embodied.envs.tasks.robot.Robot`); `joints` names the measured ones, in
-    their order. Images whose clock does not agree with the robot's count as taken now.
+    their order. The camera's clock and the robot's have to agree to some ms, or be far apart: an
+    image that seems older than all that is remembered, or not yet taken, counts as taken now.
     """
 
     def __init__(self, robot: Any, joints: Sequence[str], half_m: Mapping[str, float]) -> None:
