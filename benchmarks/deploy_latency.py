@@ -2,18 +2,18 @@
 
 The robot's physics, its camera, the marker tracker, the guard (200 Hz, all its limits) and the
 policy are processes of their own, on the clock on the wall; the policy sees what `robot.yaml` maps
-and no more. Each way plays the same episodes. `none` is `embodied eval`: no processes, no guard,
-exact steps. `success_WAY` is its share of successes, `behind_WAY` by how much it is below `none`,
-pair by pair, with the interval in the details. `state_WAY_p50_ms`, `command_WAY_p99_ms` and so
-on are how long messages travel. All of it keeps a core busy: two cores, and nothing beside it. A
-way takes half an hour.
+and no more. Each way plays the same episodes, in nominal worlds. `none` is `embodied eval`: no
+processes, no guard, exact steps. `success_WAY` is its share of successes, `behind_WAY` by how much
+it is below `none`, pair by pair, with the interval in the details. `state_WAY_p50_ms`,
+`command_WAY_p99_ms` and so on are how long messages travel. All of it keeps a core busy: two cores,
+and nothing beside it. A way takes half an hour.
 
-    embodied demo env.randomise.delay_steps=[0,1] total_steps=5_000_000 run_dir=RUN
+    embodied demo run_dir=RUN
     python -m benchmarks.deploy_latency RUN [--ways sim,ros1,dds] [--episodes 400] [--quick]
 
 On a robot a command is reached when the next one is due, and an object is seen some 50 ms late; so
-the policy is trained with a delay of no or one step, drawn for each episode. Episodes that are done
-are rows of deploy_latency.cells.jsonl.
+the demo trains with a delay of no or one step, drawn for each episode. Episodes that are done are
+rows of deploy_latency.cells.jsonl.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import numpy as np
 
 from benchmarks.harness import RESULTS, write_result
 from benchmarks.relayed import peer
+from benchmarks.sim_to_sim import NOMINAL
 from embodied.actor import find_actor
 from embodied.agent import Policy
 from embodied.arguments import settings
@@ -173,7 +174,7 @@ def play(way: str, run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
         yield from _plain_episodes(run, seeds)
         return
     with surroundings(way) as more, ExitStack() as stack:
-        arguments = [*WAYS[way], *more, "record=false"]
+        arguments = [*WAYS[way], *NOMINAL, *more, "record=false"]
         wanted, overrides = settings(arguments, deploy.DEFAULTS, ("transport",))
         plan = trajectories(deploy.choose(run, wanted, overrides))
         if way == "franka_limits":
@@ -221,7 +222,7 @@ def _few(values: list[float]) -> list[float]:
 
 def _plain_episodes(run: str, seeds: list[int]) -> Iterator[dict[str, Any]]:
     actor = find_actor(run)
-    env = make_env(actor.worlds(), num_envs=50, seed=0)
+    env = make_env(actor.worlds(NOMINAL), num_envs=50, seed=0)
     yield from run_episodes(env, actor.policy(env), seeds)
     env.close()
 

@@ -32,12 +32,15 @@ ROWS = [
         "ppo", "vs_sb3_wall_clock_to_return", "{:.0f}x", "8x",
     ),
     (
-        "`make demo`: success on `pick_cube`, by PPO on a reward learned from demonstrations",
+        "`make demo`: success on `pick_cube` in worlds that vary, by PPO on a reward learned there",
         "demo", "success", "{:.1%}", "90%",
     ),
     ("of the clone of the demonstrations that it begins as", "demo", "clone", "{:.1%}", ""),
     ("minutes, from the first demonstration to the video", "demo", "minutes", "{:.1f}", "6"),
-    ("judged from one camera's pixels: success", "demo_pixels", "success", "{:.1%}", "90%"),
+    (
+        "judged from one camera's pixels, in nominal worlds: success",
+        "demo_pixels", "success", "{:.1%}", "90%",
+    ),
     ("and minutes", "demo_pixels", "minutes", "{:.1f}", "20"),
     (
         "scripted experts of the arm: lowest success, 500 seeds a task, robot and action space",
@@ -120,7 +123,7 @@ ROWS = [
     ("and on all of them in one batch", "text_env_step", "tokens_vs_batched_generate", "{:.1f}x",
      ""),
     (
-        "a policy of the demo, trained longer and with delays, 400 episodes, in simulation",
+        "the demo's policy in nominal worlds, 400 episodes, in simulation",
         "deploy_latency", "success_none", "{:.1%}", "",
     ),
     (
