@@ -39,7 +39,7 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
     monkeypatch.setattr(
         "embodied.demo._step", lambda verb, given: steps.update({verb.__name__: given})
     )
-    monkeypatch.setattr("embodied.demo._success", lambda run: 1.0)
+    monkeypatch.setattr("embodied.demo._success", lambda run, worlds=(): 1.0)
     monkeypatch.setattr("embodied.demo._recall", lambda model: 0.8)
     demo([f"run_dir={tmp_path}/run", f"reward_model.{MODEL}.input={seen}"])
     told = [t for t in steps["train"] if not t.startswith(("run_dir", "agent"))]
@@ -50,8 +50,9 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
     own = {text for text in told if text.startswith("reward_model") and "path" not in text}
     assert own <= set(steps["fit"]) and own <= set(steps["audit"])
     assert ("stop_at_judged=0.80" in told) == (seen == "pixels")
-    for step in ("collect", "fit", "imitate", "train"):  # all of them in the same worlds
-        assert ("env.randomise.delay_steps=[0,1]" in steps[step]) == (seen == "state")
+    for step in ("collect", "fit", "imitate", "train"):  # only the policy's worlds vary
+        varied = any(text.startswith("env.randomise") for text in steps[step])
+        assert varied == (step == "train" and seen == "state")
 
 
 def test_worlds_vary_as_one_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +60,12 @@ def test_worlds_vary_as_one_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         "embodied.demo._step", lambda verb, given: steps.update({verb.__name__: given})
     )
-    monkeypatch.setattr("embodied.demo._success", lambda run: 1.0)
-    demo([f"run_dir={tmp_path}/run", "env.randomise.delay_steps=[0,0]"])
+    monkeypatch.setattr("embodied.demo._success", lambda run, worlds=(): 1.0)
+    demo([f"run_dir={tmp_path}/run", "env.randomise.delay_steps=[0,2]"])
     worlds = compose_config(steps["train"]).env.randomise
-    assert (list(worlds.delay_steps), worlds.obs_noise) == ([0, 0], 0.002)
+    assert (list(worlds.delay_steps), worlds.obs_noise) == ([0, 2], 0.002)
+    shown = compose_config([t for t in steps["imitate"] if t.startswith("env")]).env.randomise
+    assert (list(shown.delay_steps), shown.obs_noise) == ([0, 2], 0.0)
 
 
 def test_it_is_judged_on_every_flaw_of_the_task() -> None:
