@@ -32,7 +32,7 @@ ROWS = [
         "ppo", "vs_sb3_wall_clock_to_return", "{:.0f}x", "8x",
     ),
     (
-        "`make demo`: success on `pick_cube` in worlds that vary, by PPO on a reward learned there",
+        "`make demo`: success on `pick_cube` in worlds that vary, on a reward that was learned",
         "demo", "success", "{:.1%}", "90%",
     ),
     ("of the clone of the demonstrations that it begins as", "demo", "clone", "{:.1%}", ""),
