@@ -50,9 +50,11 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
     own = {text for text in told if text.startswith("reward_model") and "path" not in text}
     assert own <= set(steps["fit"]) and own <= set(steps["audit"])
     assert ("stop_at_judged=0.80" in told) == (seen == "pixels")
-    for step in ("collect", "fit", "imitate", "train"):  # only the policy's worlds vary
-        varied = any(text.startswith("env.randomise") for text in steps[step])
-        assert varied == (step == "train" and seen == "state")
+    for step in ("collect", "fit", "imitate", "train"):  # delays are for the policy alone
+        worlds = compose_config([t for t in steps[step] if t.startswith("env")]).env.randomise
+        assert worlds.obs_noise == (0.002 if seen == "state" else 0.0)
+        late = step == "train" and seen == "state"
+        assert list(worlds.delay_steps) == [0, int(late)]
 
 
 def test_worlds_vary_as_one_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +67,7 @@ def test_worlds_vary_as_one_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     worlds = compose_config(steps["train"]).env.randomise
     assert (list(worlds.delay_steps), worlds.obs_noise) == ([0, 2], 0.002)
     shown = compose_config([t for t in steps["imitate"] if t.startswith("env")]).env.randomise
-    assert (list(shown.delay_steps), shown.obs_noise) == ([0, 2], 0.0)
+    assert (list(shown.delay_steps), shown.obs_noise) == ([0, 2], 0.002)
 
 
 def test_it_is_judged_on_every_flaw_of_the_task() -> None:
