@@ -55,7 +55,7 @@ HELD = {
 near their clone, and its worlds are nominal."""
 CLONE = ("agent.steps=8000", "agent.activation=elu", "video=false", "tensorboard=false")
 TRAINING = {
-    "total_steps": "2_500_000",
+    "total_steps": "2_250_000",
     "agent.activation": "elu",
     "agent.init_std": "0.2",
     "agent.lr": "3e-4",
