@@ -48,11 +48,12 @@ that is denied them goes and tries something else."""
 HELD = {
     "agent.anchor": "0.05",
     "agent.init_std": "0.1",
+    "agent.lr": "2e-4",
     "agent.epochs": "4",
     "total_steps": "1_500_000",
 }
 """Nor does it see how far away the goal is, which the demonstrations knew: so the policy is held
-near their clone, and its worlds are nominal."""
+near their clone, takes smaller steps, and its worlds are nominal."""
 CLONE = ("agent.steps=8000", "agent.activation=elu", "video=false", "tensorboard=false")
 TRAINING = {
     "total_steps": "2_250_000",

@@ -46,7 +46,8 @@ def test_the_reward_is_fitted_audited_and_trained_on_alike(
     asked = compose_config(told).reward_model[MODEL]
     assert asked.input == seen and asked.stride % asked.every == 0
     assert (asked.every, asked.threshold) == ((10, 0.8) if seen == "pixels" else (5, 0.95))
-    assert ("agent.anchor=0.05" in steps["train"]) == (seen == "pixels")
+    for held in ("agent.anchor=0.05", "agent.init_std=0.1", "agent.lr=2e-4", "agent.epochs=4"):
+        assert (held in steps["train"]) == (seen == "pixels")
     own = {text for text in told if text.startswith("reward_model") and "path" not in text}
     assert own <= set(steps["fit"]) and own <= set(steps["audit"])
     assert ("stop_at_judged=0.80" in told) == (seen == "pixels")
