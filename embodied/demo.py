@@ -40,7 +40,7 @@ VARIED = {"env.randomise.gains": "[0.7,1.4]", "env.randomise.obs_noise": "0.002"
 senses. So the policy bears a guard and a camera: see `benchmarks/deploy_latency.py`."""
 LATE = {"env.randomise.delay_steps": "[0,1]"}
 """And in when an action takes effect. Only the policy meets that: demonstrators do not expect it,
-and overshoot; a judge that was shown such a success takes 3 cm too far for one."""
+and overshoot; a judge that was shown such successes accepts a cube 5 cm from where it belongs."""
 FROM_IMAGES = {"stride": 10, "every": 10, "threshold": 0.8}
 """Of a judge of images: it looks every 10 steps, and at less than what is called a success from the
 state. It sees less, and is less sure: at 0.95 it denies a fifth of the true successes, and a policy
